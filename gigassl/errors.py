@@ -1,0 +1,43 @@
+"""What can go wrong with data, as sentences that say what was given, expected and to do next."""
+
+from difflib import get_close_matches
+from collections.abc import Iterable
+from typing import Literal
+
+Stage = Literal["open", "resolution", "tissue", "grid", "read", "encode", "bag"]
+
+
+class GigasslError(Exception):
+    """A problem of the data, the settings or the machine; its text is written for the user."""
+
+
+class SettingsError(GigasslError, ValueError):
+    """A setting that cannot be used: unknown name, value out of range, contradiction."""
+
+
+class SlideError(GigasslError):
+    """One slide (or bag) cannot be used; the run goes on and lists it among the failures.
+
+    Attributes:
+        stage: where in the pipeline it failed.
+        reason: one sentence for the failures file, without the slide's name.
+        detail: what the underlying library said, empty where the reason says all.
+    """
+
+    def __init__(self, reason: str, *, stage: Stage, detail: str = "") -> None:
+        super().__init__(f"{reason} ({detail})" if detail else reason)
+        self.reason = reason
+        self.stage = stage
+        self.detail = detail
+
+
+def unknown_name(kind: str, given: str, *, known: Iterable[str]) -> SettingsError:
+    """The error for a name that is not in a table: lists the choices and guesses the typo.
+
+    >>> str(unknown_name("slide encoder", "maen", known=["mean", "max"]))
+    "unknown slide encoder 'maen'; did you mean 'mean'? known: max, mean"
+    """
+    names = sorted(known)
+    close = get_close_matches(given, names, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else ";"
+    return SettingsError(f"unknown {kind} '{given}'{guess} known: {', '.join(names)}")

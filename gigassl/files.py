@@ -1,0 +1,58 @@
+"""Files appear whole: written aside, flushed, then renamed; a reader never meets half a file."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gigassl.errors import GigasslError
+
+_NO_SPACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would exceed the allowed file size",
+}
+_MACHINE = {
+    **_NO_SPACE,
+    errno.EMFILE: "this process has no file handles left (see `ulimit -n`)",
+    errno.ENFILE: "the machine has no file handles left",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+class MachineError(GigasslError):
+    """The machine, not a slide, is at fault: disk full, no file handles, read-only folder."""
+
+
+def machine_error(error: OSError, *, doing: str) -> MachineError | None:
+    """The sentence for an ``OSError`` that would hit every slide alike; None for any other."""
+    why = _MACHINE.get(error.errno or 0)
+    return MachineError(f"{doing}: {why}") if why else None
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a path beside ``path`` to write to; on success it is renamed to ``path``.
+
+    A killed process leaves at most a hidden ``.part`` file; an error removes that too and leaves an
+    earlier ``path`` as it was.
+
+    Raises:
+        MachineError: disk full, quota, read-only or missing folder, no file handles.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(path)
+    except OSError as error:
+        known = machine_error(error, doing=f"cannot write {path}")
+        if known is None and not isinstance(
+            error, (PermissionError, FileNotFoundError, NotADirectoryError)
+        ):
+            raise
+        raise known or MachineError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
