@@ -1,7 +1,7 @@
 """What can go wrong with data, as sentences that say what was given, expected and to do next."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Literal
 
 Stage = Literal["open", "resolution", "tissue", "grid", "read", "encode", "bag"]

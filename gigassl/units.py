@@ -1,7 +1,8 @@
 """Conversions between micrometres, level-0 pixels and pixels of a pyramid level; each exists once.
 
-Coordinates are (x, y), sizes (width, height), arrays (row, column, channel). A name ends in its unit:
-``_l0`` level-0 pixels, ``_px`` pixels of the plane at hand, ``_um`` micrometres, ``mpp`` µm per pixel.
+Coordinates are (x, y), sizes (width, height), arrays (row, column, channel). A name ends in its
+unit: ``_l0`` level-0 pixels, ``_px`` pixels of the plane at hand, ``_um`` micrometres, ``mpp`` µm
+per pixel.
 """
 
 

@@ -1,4 +1,4 @@
-"""Tile grid: where the tiles of a slide lie, at which pyramid level they are read, how much tissue each holds."""
+"""Tile grid: where the tiles of a slide lie, from which level they are read, their tissue."""
 
 import math
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class GridSettings:
             )
         if not 0 <= self.overlap_px < self.tile_px:
             raise SettingsError(
-                f"overlap must be from 0 to tile size - 1 ({self.tile_px - 1}); got {self.overlap_px}"
+                f"overlap must be from 0 to {self.tile_px - 1} (tile size - 1); got {self.overlap_px}"
             )
         if not 0.0 <= self.min_tissue <= 1.0:
             raise SettingsError(f"min tissue is a fraction from 0 to 1; got {self.min_tissue}")
@@ -120,7 +120,8 @@ class TileGrid:
 def plan_reading(info: SlideInfo, settings: GridSettings) -> ReadPlan:
     """Chooses the coarsest pyramid level that is still as fine as the target.
 
-    A level within ``mpp_tolerance`` of the target is read as it is; its own mpp is then the effective one.
+    A level within ``mpp_tolerance`` of the target is read as it is; its own mpp is then the
+    effective one.
 
     Raises:
         SlideError: the slide is coarser than the target and upsampling is not allowed.
@@ -152,7 +153,8 @@ def lattice(
 ) -> tuple[Int64[np.ndarray, "tile 2"], float]:
     """All tile corners of a slide, row by row, and the tile's side in level-0 px.
 
-    Origins are ``round(i * step)``, never accumulated; tiles that would leave the slide are dropped.
+    Origins are ``round(i * step)``, never accumulated; tiles that would leave the slide are
+    dropped.
     """
     side_l0 = l0_from_px(settings.tile_px, mpp=plan.mpp, mpp_l0=info.mpp)
     step_l0 = l0_from_px(settings.tile_px - settings.overlap_px, mpp=plan.mpp, mpp_l0=info.mpp)
@@ -174,7 +176,7 @@ def _origins(length_l0: int, *, step_l0: float, side_l0: float) -> Int64[np.ndar
 def tissue_fractions(
     tissue: TissueMask, coords: Int64[np.ndarray, "tile 2"], *, side_l0: float
 ) -> Float64[np.ndarray, " tile"]:
-    """Fraction of each tile that is tissue, exact to the mask's fraction of a pixel (integral image)."""
+    """Fraction of each tile that is tissue, exact to fractions of a mask pixel (integral image)."""
     rows, cols = tissue.mask.shape
     integral = np.zeros((rows + 1, cols + 1))
     integral[1:, 1:] = tissue.mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
@@ -210,14 +212,15 @@ def make_grid(info: SlideInfo, settings: GridSettings, *, tissue: TissueMask | N
     """The kept tiles of a slide; with ``tissue=None`` every tile of the lattice is kept.
 
     Raises:
-        SlideError: the slide is smaller than one tile, coarser than the target, or holds too little tissue.
+        SlideError: the slide is smaller than one tile, coarser than the target, or holds too
+            little tissue.
     """
     plan = plan_reading(info, settings)
     coords, side_l0 = lattice(info, settings, plan=plan)
     if len(coords) == 0:
         raise SlideError(
-            f"the slide ({info.width_l0} × {info.height_l0} px at level 0) is smaller than one tile "
-            f"({side_l0:.0f} px); choose a smaller --tile-px or --target-mpp",
+            f"the slide ({info.width_l0} × {info.height_l0} px at level 0) is smaller than "
+            f"one tile ({side_l0:.0f} px); choose a smaller --tile-px or --target-mpp",
             stage="grid",
         )
     fractions = (
@@ -230,8 +233,8 @@ def make_grid(info: SlideInfo, settings: GridSettings, *, tissue: TissueMask | N
     )
     if not kept.any():
         raise SlideError(
-            f"no tissue found: no tile holds ≥ {settings.min_tissue:.0%} tissue (best: {fractions.max():.0%}); "
-            f"lower --min-tissue, or look at the slide with --overviews DIR",
+            f"no tissue found: no tile holds ≥ {settings.min_tissue:.0%} tissue "
+            f"(best: {fractions.max():.0%}); lower --min-tissue, or look at the slide with --overviews DIR",
             stage="tissue",
         )
     return TileGrid(
