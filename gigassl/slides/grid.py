@@ -55,7 +55,7 @@ class GridSettings:
             )
         if not 0 <= self.overlap_px < self.tile_px:
             raise SettingsError(
-                f"overlap must be from 0 to {self.tile_px - 1} (tile size - 1); got {self.overlap_px}"
+                f"overlap must be 0 to {self.tile_px - 1} px (tile size - 1); got {self.overlap_px}"
             )
         if not 0.0 <= self.min_tissue <= 1.0:
             raise SettingsError(f"min tissue is a fraction from 0 to 1; got {self.min_tissue}")
@@ -170,7 +170,8 @@ def _origins(length_l0: int, *, step_l0: float, side_l0: float) -> Int64[np.ndar
     count = max(0, int((length_l0 - side_l0) / step_l0) + 2)
     origins = np.rint(np.arange(count) * step_l0).astype(np.int64)
     # a level's size is rounded down, so its last pixel may end a fraction of a level-0 px early
-    return origins[origins + side_l0 <= length_l0 + 1e-6]
+    inside: Int64[np.ndarray, " origin"] = origins[origins + side_l0 <= length_l0 + 1e-6]
+    return inside
 
 
 def tissue_fractions(
@@ -191,7 +192,8 @@ def tissue_fractions(
         + _bilinear(integral, y0, x0)
     )
     area = np.maximum((x1 - x0) * (y1 - y0), 1e-12)
-    return np.clip(inside / area, 0.0, 1.0)
+    fractions: Float64[np.ndarray, " tile"] = np.clip(inside / area, 0.0, 1.0)
+    return fractions
 
 
 def _bilinear(
@@ -234,7 +236,8 @@ def make_grid(info: SlideInfo, settings: GridSettings, *, tissue: TissueMask | N
     if not kept.any():
         raise SlideError(
             f"no tissue found: no tile holds ≥ {settings.min_tissue:.0%} tissue "
-            f"(best: {fractions.max():.0%}); lower --min-tissue, or look at the slide with --overviews DIR",
+            f"(best: {fractions.max():.0%}); lower --min-tissue, "
+            "or look at the slide with --overviews DIR",
             stage="tissue",
         )
     return TileGrid(
