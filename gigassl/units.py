@@ -31,3 +31,21 @@ def um_from_l0(length_l0: float, *, mpp_l0: float) -> float:
     112.0
     """
     return length_l0 * mpp_l0
+
+
+def mpp_from_magnification(magnification: float) -> float:
+    """µm per pixel that an objective's magnification stands for, by the convention 20x = 0.5.
+
+    >>> mpp_from_magnification(40)
+    0.25
+    """
+    return 10.0 / magnification
+
+
+def magnification_from_mpp(mpp: float) -> float:
+    """Magnification that ``mpp`` stands for, by the convention 0.5 µm/px = 20x.
+
+    >>> magnification_from_mpp(0.5)
+    20.0
+    """
+    return 10.0 / mpp

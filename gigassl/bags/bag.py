@@ -1,0 +1,231 @@
+"""Bag: the features of one slide's tiles and where they lie, in memory and as one HDF5 file."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import h5py
+import numpy as np
+from jaxtyping import Float16, Float32, Int64
+
+from gigassl.bags.info import BagInfo, attributes_from_info
+from gigassl.bags.layouts import FORMAT, VERSION, Contents, CoordsUnit, Wishes, contents_of
+from gigassl.errors import SlideError
+from gigassl.files import machine_error, written_whole
+from gigassl.units import magnification_from_mpp
+
+__all__ = ["Bag", "BagInfo", "open_bag", "save_bag"]
+
+_ROWS_AT_ONCE = 16_384
+# TRIDENT's scale of nominal magnifications: below this many µm/px, so many times
+_NOMINAL = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bag:
+    """Tile features of one slide.
+
+    Attributes:
+        features: one row a tile.
+        coords: (x, y) of each tile's top-left corner, level-0 px.
+        info: what else is known.
+
+    Raises:
+        SlideError: no tiles, lengths that differ, or a feature that is NaN or infinite.
+    """
+
+    features: Float16[np.ndarray, "tile dim"] | Float32[np.ndarray, "tile dim"]
+    coords: Int64[np.ndarray, "tile 2"]
+    info: BagInfo
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or self.coords.shape[1:] != (2,):
+            raise _problem(
+                f"features must have shape (tiles, dim) and coordinates (tiles, 2); "
+                f"got {self.features.shape} and {self.coords.shape}"
+            )
+        if len(self.features) != len(self.coords):
+            raise _problem(
+                f"{len(self.features)} rows of features do not fit {len(self.coords)} coordinates"
+            )
+        if self.features.size == 0:
+            raise _problem("the bag is empty: it holds no tile")
+        for start in range(0, len(self.features), _ROWS_AT_ONCE):
+            finite = np.isfinite(self.features[start : start + _ROWS_AT_ONCE]).all(axis=1)
+            if not finite.all():
+                raise _problem(
+                    f"the features of tile {start + int(finite.argmin())} are NaN or infinite; "
+                    "encode the slide again (a lower precision may have overflowed)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+def save_bag(bag: Bag, path: Path) -> None:
+    """Writes a bag as one HDF5 file in TRIDENT's layout, with our own facts as root attributes.
+
+    Features are stored as float16. Equal bags give equal bytes; the file appears whole.
+
+    Raises:
+        SlideError: a feature is too large for float16.
+        MachineError: disk full, quota, read-only or missing folder.
+    """
+    with np.errstate(over="ignore"):
+        features = bag.features.astype(np.float16, copy=False)
+    if features is not bag.features:
+        _refuse_overflow(features)
+    with written_whole(path) as part:
+        try:
+            # the oldest file format that holds it all, so that any HDF5 library opens it
+            with h5py.File(part, "w", libver=("v108", "v108")) as file:
+                _write(file, features, bag=bag)
+        except RuntimeError as error:
+            # closing a file on a full disk is no OSError in h5py; the number is in the text
+            found = re.search(r"errno = (\d+)", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+
+
+def _refuse_overflow(features: Float16[np.ndarray, "tile dim"]) -> None:
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        if not np.isfinite(features[start : start + _ROWS_AT_ONCE]).all():
+            raise _problem("features above 65504 do not fit float16, in which bags are stored")
+
+
+def _write(file: h5py.File, features: Float16[np.ndarray, "tile dim"], *, bag: Bag) -> None:
+    info = bag.info
+    # track_times would put the clock into the file
+    stored = file.create_dataset("features", data=features, track_times=False)
+    stored.attrs.update({"name": info.slide_id, "savetodir": "", "encoder": info.encoder})
+    placed = file.create_dataset("coords", data=bag.coords, track_times=False)
+    placed.attrs.update(_trident_attributes(info))
+    file.attrs.update({"format": FORMAT, "version": VERSION, **attributes_from_info(info)})
+
+
+def _trident_attributes(info: BagInfo) -> dict[str, str | int | float]:
+    tile_mpp = info.target_mpp or info.effective_mpp
+    known = {
+        "patch_size": info.tile_px,
+        "patch_size_level0": None if info.side_l0 is None else round(info.side_l0),
+        "level0_magnification": _nominal(info.mpp_l0) if info.mpp_l0 else None,
+        "target_magnification": _plain(magnification_from_mpp(tile_mpp)) if tile_mpp else None,
+        "overlap": info.overlap_px,
+        "name": info.slide_id,
+        "savetodir": "",  # a folder of the machine that wrote it says nothing elsewhere
+        "level0_width": info.width_l0,
+        "level0_height": info.height_l0,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _nominal(mpp_l0: float) -> int | float:
+    nominal = next((times for below, times in _NOMINAL if mpp_l0 < below), None)
+    return nominal or _plain(magnification_from_mpp(mpp_l0))
+
+
+def _plain(magnification: float) -> int | float:
+    """An integer where it is one within 2 %, the tolerance of pyramid levels; else two decimals."""
+    nearest = round(magnification)
+    close = abs(magnification - nearest) <= 0.02 * magnification
+    return nearest if nearest and close else round(magnification, 2)
+
+
+def open_bag(
+    path: Path,
+    *,
+    encoder: str | None = None,
+    coords_unit: CoordsUnit | None = None,
+    mpp_l0: float | None = None,
+    dim: int | None = None,
+) -> Bag:
+    """Reads a bag of ours, TRIDENT, CLAM, STAMP or AtlasPatch; the layout is recognised.
+
+    Args:
+        path: an .h5 file.
+        encoder: the tile encoder's name where the file does not say it, or which of several.
+        coords_unit: unit of STAMP coordinates where the file does not say it.
+        mpp_l0: level-0 resolution of the slide in µm/px, where the file does not say it.
+        dim: width that the features must have.
+
+    Raises:
+        SlideError: missing, damaged, unknown layout, wrong width, empty, NaN, or a fact that must
+            be given.
+        MachineError: no file handles left.
+    """
+    slide_id = path.name.removesuffix(".h5").removesuffix(".hdf5")
+    wishes = Wishes(slide_id=slide_id, encoder=encoder, coords_unit=coords_unit, mpp_l0=mpp_l0)
+    try:
+        # on network folders locks may be refused; a finished bag is never written to again
+        with h5py.File(path, "r", locking="best-effort") as file:
+            return _read(contents_of(file, wishes), dim=dim)
+    except OSError as error:
+        _refuse_file(path, error)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _problem("the bag file is damaged; make it again", detail=str(error)) from error
+
+
+def _refuse_file(path: Path, error: OSError) -> NoReturn:
+    known = machine_error(error, doing=f"cannot read {path}")
+    if known is not None:
+        raise known from error
+    if error.errno is not None:
+        reason = "the bag file cannot be opened"
+        raise _problem(reason, detail=os.strerror(error.errno)) from error
+    reason = "the bag file is damaged; make it again"
+    if "truncated" in str(error):
+        reason = "the bag file is truncated: its end is missing; copy or make it again"
+    elif "signature not found" in str(error):
+        reason = "the file is not an HDF5 file"
+    raise _problem(reason, detail=str(error).splitlines()[0]) from error
+
+
+def _read(contents: Contents, *, dim: int | None) -> Bag:
+    shape = contents.features.shape
+    # some writers keep a batch axis of one
+    tiles_by_dim = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+    if len(tiles_by_dim) != 2:
+        raise _problem(f"the features have shape {shape}; expected (tiles, dim)")
+    if dim is not None and tiles_by_dim[1] != dim:
+        raise _problem(
+            f"the features of '{contents.info.encoder}' are {tiles_by_dim[1]} wide, "
+            f"expected {dim}; choose bags of the right tile encoder"
+        )
+    coords = _coords_l0(contents)
+    if len(coords) != tiles_by_dim[0]:
+        raise _problem(f"{tiles_by_dim[0]} rows of features do not fit {len(coords)} coordinates")
+    dtype = _memory_type(contents.features.dtype)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+        features = contents.features.astype(dtype)[()].reshape(tiles_by_dim)
+    return Bag(features=features, coords=coords, info=contents.info)
+
+
+def _memory_type(stored: np.dtype[Any]) -> type[np.float16] | type[np.float32]:
+    if stored.kind != "f":
+        raise _problem(f"the features are of type {stored}; expected floating point numbers")
+    return np.float16 if stored.itemsize == 2 else np.float32
+
+
+def _coords_l0(contents: Contents) -> Int64[np.ndarray, "tile 2"]:
+    stored = contents.coords
+    # CLAM and TRIDENT may keep the batch axis on coordinates too
+    values = stored[0] if stored.ndim == 3 and stored.shape[0] == 1 else stored[()]
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise _problem(f"the coordinates have shape {stored.shape}; expected (tiles, 2)")
+    corners = values[:, :2]
+    if corners.dtype.kind in "iu" and contents.l0_per_unit == 1.0:
+        whole: Int64[np.ndarray, "tile 2"] = corners.astype(np.int64)
+        return whole
+    scaled = corners.astype(np.float64) * contents.l0_per_unit
+    # far beyond any slide, and where float64 would no longer fit int64
+    if not (np.abs(scaled) < 2**53).all():
+        raise _problem("the coordinates hold NaN or numbers that are no pixel positions")
+    rounded: Int64[np.ndarray, "tile 2"] = np.rint(scaled).astype(np.int64)
+    return rounded
+
+
+def _problem(reason: str, *, detail: str = "") -> SlideError:
+    return SlideError(reason, stage="bag", detail=detail)
