@@ -61,6 +61,10 @@ class GridSettings:
             raise SettingsError(f"min tissue is a fraction from 0 to 1; got {self.min_tissue}")
 
 
+GRID_PRESETS = {"giga-ssl": GridSettings(tile_px=224, target_mpp=1.0, min_tissue=0.1)}
+"""Published tile grids by name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadPlan:
     """How a tile of a slide is read: from which level, and by how much it is shrunk.

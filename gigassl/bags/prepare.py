@@ -1,0 +1,155 @@
+"""Preparing a slide: open it, find its tissue, lay its tiles; reading pixels comes after."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gigassl.errors import SlideError
+from gigassl.slides.cohort import CohortSlide, is_bag
+from gigassl.slides.grid import GridSettings, TileGrid, TissueMask, make_grid
+from gigassl.slides.masks import read_mask
+from gigassl.slides.reader import Slide, open_slide
+from gigassl.slides.tile_reader import TileReader
+from gigassl.slides.tissue import TissueSettings, find_tissue
+
+MASK_SUFFIXES = (".png", ".geojson", ".json")
+_EDGE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSettings:
+    """Everything that decides which pixels of a slide reach the tile encoder.
+
+    Attributes:
+        grid: tile size, resolution, overlap, tissue threshold.
+        tissue: how tissue is found; None keeps every tile (``--tissue none``).
+        external_masks: tissue comes from a mask file per slide instead of the detector.
+        default_mpp: µm/px for slides whose file and cohort row do not say it (``--slide-mpp``).
+        scaled_dct: shrink JPEG tiles while decoding: faster, pixels differ slightly.
+        fast: decode JPEG tiles directly where that is proven identical to OpenSlide.
+    """
+
+    grid: GridSettings = field(default_factory=GridSettings)
+    tissue: TissueSettings | None = field(default_factory=TissueSettings)
+    external_masks: bool = False
+    default_mpp: float | None = None
+    scaled_dct: bool = False
+    # the fast path is used only where it gives the same pixels, so it cannot change a result
+    fast: bool = field(default=True, metadata={"digest": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenSlide:
+    """An open slide, looked at from afar; close it, or lay its tiles.
+
+    Attributes:
+        tissue: None where every tile is to be kept.
+        thumbnail: the picture the tissue was found on; None where none was made.
+    """
+
+    slide: Slide
+    tissue: TissueMask | None
+    thumbnail: UInt8[np.ndarray, "row col 3"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSlide:
+    """An open slide whose tiles can be read; close it when done."""
+
+    slide: Slide
+    grid: TileGrid
+    tiles: TileReader
+
+    def close(self) -> None:
+        """Closes the slide and frees its cache of decoded tiles."""
+        self.tiles.close()
+        self.slide.close()
+
+
+def look_at(
+    source: CohortSlide, settings: TileSettings, *, masks: Path | None = None,
+    want_thumbnail: bool = False,
+) -> SeenSlide:  # fmt: skip
+    """Opens a slide and finds its tissue.
+
+    Args:
+        masks: folder with ``<slide_id>.png`` or ``.geojson`` tissue masks, if those are used.
+        want_thumbnail: make a thumbnail also where the tissue does not come from it.
+
+    Raises:
+        SlideError: it cannot be opened, has no resolution, or no usable mask.
+    """
+    slide = open_slide(source.path, cohort_mpp=source.mpp, default_mpp=settings.default_mpp)
+    try:
+        thumbnail = None
+        if (settings.tissue is not None and masks is None) or want_thumbnail:
+            thumbnail = slide.thumbnail((settings.tissue or TissueSettings()).thumbnail_mpp)
+        tissue = _tissue_of(slide, settings, mask=mask_path(source, masks), thumbnail=thumbnail)
+    except BaseException:
+        slide.close()
+        raise
+    return SeenSlide(slide=slide, tissue=tissue, thumbnail=thumbnail)
+
+
+def lay_tiles(seen: SeenSlide, settings: TileSettings) -> PreparedSlide:
+    """Decides a slide's tiles and how they are read.
+
+    Raises:
+        SlideError: no tissue, no room for a tile, coarser than the target. The slide stays open.
+    """
+    grid = make_grid(seen.slide.info, settings.grid, tissue=seen.tissue)
+    tiles = TileReader(seen.slide, grid, fast=settings.fast, scaled_dct=settings.scaled_dct)
+    return PreparedSlide(slide=seen.slide, grid=grid, tiles=tiles)
+
+
+def mask_path(source: CohortSlide, masks: Path | None) -> Path | None:
+    """The mask file of a slide in the folder of masks.
+
+    Raises:
+        SlideError: masks are used and this slide has none.
+    """
+    if masks is None:
+        return None
+    for suffix in MASK_SUFFIXES:
+        path = masks / f"{source.slide_id}{suffix}"
+        if path.is_file():
+            return path
+    wanted = " or ".join(f"{source.slide_id}{suffix}" for suffix in MASK_SUFFIXES)
+    raise SlideError(f"no tissue mask in {masks}; expected {wanted}", stage="tissue")
+
+
+def _tissue_of(
+    slide: Slide, settings: TileSettings, *, mask: Path | None,
+    thumbnail: UInt8[np.ndarray, "row col 3"] | None,
+) -> TissueMask | None:  # fmt: skip
+    width_l0, height_l0 = slide.info.width_l0, slide.info.height_l0
+    if mask is not None:
+        return read_mask(mask, width_l0=width_l0, height_l0=height_l0)
+    if settings.tissue is None or thumbnail is None:
+        return None
+    # the thumbnail's own resolution: its size is a whole number of pixels
+    mpp = slide.info.mpp * width_l0 / thumbnail.shape[1]
+    found = find_tissue(thumbnail, mpp=mpp, settings=settings.tissue)
+    return TissueMask(mask=found, width_l0=width_l0, height_l0=height_l0)
+
+
+def inputs_digest(source: CohortSlide, *, masks: Path | None = None) -> str:
+    """What of a slide's own inputs would change its vector: file size, cohort mpp, mask.
+
+    Needs no opening of a slide, so that a resume over many thousand stays quick; of a bag file the
+    first and last 64 KiB count as well, since a bag encoded anew has the same size.
+    """
+    n_bytes = source.path.stat().st_size
+    total = hashlib.sha256(f"{n_bytes}|{source.mpp}".encode())
+    if is_bag(source.path):
+        with source.path.open("rb") as handle:
+            total.update(handle.read(_EDGE_BYTES))
+            handle.seek(max(0, n_bytes - _EDGE_BYTES))
+            total.update(handle.read())
+    mask = mask_path(source, masks)
+    if mask is not None:
+        total.update(mask.read_bytes())
+    return total.hexdigest()[:16]

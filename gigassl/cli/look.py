@@ -1,0 +1,63 @@
+"""``gigassl doctor`` and ``gigassl inspect``: what is here, and what a file is."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gigassl.cli.result import EXIT_FAILURES
+
+DOCTOR_EXAMPLE = "Example: gigassl doctor --encoders"
+INSPECT_EXAMPLE = "Example: gigassl inspect vectors.parquet"
+
+_MARK = {True: "ok", False: "MISSING", None: "-"}
+
+
+def doctor_command(
+    encoders: Annotated[
+        bool, typer.Option("--encoders", help="List the tile encoders known by name.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show versions, devices, readers and bundled models; what is missing and how to get it."""
+    if encoders:
+        _list_encoders(as_json=json)
+        return
+    from dataclasses import asdict
+
+    from gigassl.pipeline.doctor import examine
+
+    checks = examine()
+    if json:
+        typer.echo(json_module.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            remedy = f"   → {check.remedy}" if check.remedy else ""
+            typer.echo(f"{_MARK[check.ok]:8}{check.name:30}{check.found}{remedy}")
+    if any(check.ok is False for check in checks):
+        raise typer.Exit(EXIT_FAILURES)
+
+
+def _list_encoders(*, as_json: bool) -> None:
+    from gigassl.digests import plain
+    from gigassl.tiles.records import ENCODERS
+
+    if as_json:
+        typer.echo(json_module.dumps({k: plain(v) for k, v in ENCODERS.items()}, indent=2))
+        return
+    for name, record in ENCODERS.items():
+        access = "gated" if record.gated else "open"
+        size = f"{record.input_px} px at {record.mpp:g} µm/px, {record.dim}-d"
+        typer.echo(f"{name:24}{size:36}{access:8}{record.licence}")
+
+
+def inspect_command(
+    file: Annotated[Path, typer.Argument(help="Vectors table, bag, model or slide.")],
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what a file is, what it holds, and where it came from."""
+    from gigassl.pipeline.inspection import as_text, inspect
+
+    found = inspect(file)
+    typer.echo(json_module.dumps(found, indent=2, ensure_ascii=False) if json else as_text(found))

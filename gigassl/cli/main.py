@@ -1,0 +1,86 @@
+"""The command line: one command a stage; each parses, calls one public function, prints."""
+
+import logging
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gigassl.cli.result import EXIT_INTERRUPTED
+from gigassl.errors import GigasslError
+
+EXIT_MISTAKE = 2
+
+
+class SentenceGroup(TyperGroup):
+    """Turns our errors into one sentence and exit code 2; the traceback needs ``--debug``."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: D102 # the class says it
+        try:
+            return super().invoke(ctx)
+        except GigasslError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"gigassl: {error}", err=True)
+            raise typer.Exit(EXIT_MISTAKE) from error
+        except KeyboardInterrupt:
+            typer.echo("gigassl: interrupted; what was done is kept", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=SentenceGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Gigapixel histology slides into one compact vector each, without labels.",
+    epilog="First look: gigassl demo. Your slides: gigassl embed SLIDES -o vectors.parquet",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gigassl.versions import installed_version
+
+        typer.echo(f"gigassl {installed_version('gigassl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Sets up logging to the error stream; results go to the standard output."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("gigassl").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def run() -> None:
+    """Entry point of the ``gigassl`` program."""
+    # decode threads beside a multi-threaded encoder: without this, OpenMP threads that wait for
+    # work spin and take the cores from the readers; it must be set before torch loads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    app()
+
+
+def _register() -> None:
+    """Adds the commands in the order in which a user meets them."""
+    from gigassl.cli import demo, embed, encode, look, merge
+
+    app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
+    app.command(name="doctor", epilog=look.DOCTOR_EXAMPLE)(look.doctor_command)
+    app.command(name="inspect", epilog=look.INSPECT_EXAMPLE)(look.inspect_command)
+    app.command(name="embed", epilog=embed.EXAMPLE)(embed.embed_command)
+    app.command(name="encode", epilog=encode.EXAMPLE)(encode.encode_command)
+    app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
+
+
+_register()

@@ -1,0 +1,283 @@
+"""The main job: a collection of slides or bags into one Parquet table, one row a slide."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gigassl.bags.bag import Bag, save_bag
+from gigassl.bags.prepare import TileSettings, inputs_digest
+from gigassl.digests import digest_of_settings
+from gigassl.errors import SlideError, unknown_name
+from gigassl.pipeline.failures import Failure, failures_path, save_failures, with_failures
+from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_of
+from gigassl.pipeline.output import claimed
+from gigassl.pipeline.parts import Parts
+from gigassl.pipeline.progress import Progress, Silent
+from gigassl.pipeline.sources import Outcome
+from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
+from gigassl.tiles.encoders import load_encoder
+from gigassl.tiles.engine import TileEncoder
+from gigassl.vectors.pooling import POOLINGS, l2_normalised, pool
+from gigassl.vectors.table import SlideRow, SlideTable
+
+log = logging.getLogger("gigassl")
+
+DEFAULT_ENCODER = "efficientnet-lite0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSettings:
+    """Everything that decides a slide's vector, beside the tile encoder.
+
+    Attributes:
+        tiles: which pixels the tile encoder sees (not used where the input is bags).
+        slide_encoder: how a bag becomes one vector: "mean", "max" or "mean+std".
+    """
+
+    tiles: TileSettings = field(default_factory=TileSettings)
+    slide_encoder: str = "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedResult:
+    """What a run did.
+
+    Attributes:
+        table: the whole table as written; None where no slide could be embedded.
+        n_new, n_reused: slides embedded now, and rows kept from before.
+        interrupted: the run was stopped by the user; what was done is kept.
+    """
+
+    out: Path
+    table: SlideTable | None
+    failures: Sequence[Failure]
+    n_new: int
+    n_reused: int
+    interrupted: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """The result in plain values, for ``--json``."""
+        return {
+            "out": str(self.out),
+            "rows": 0 if self.table is None else len(self.table),
+            "new": self.n_new,
+            "reused": self.n_reused,
+            "interrupted": self.interrupted,
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def sentence(self) -> str:
+        """The result in one or two lines."""
+        rows = 0 if self.table is None else len(self.table)
+        done = f"{self.out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
+        return with_failures(done, self.failures, failures_path(self.out))
+
+
+def embed(
+    source: Path | Cohort, out: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
+    settings: EmbedSettings | None = None, options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> EmbedResult:  # fmt: skip
+    """Embeds a collection: one row a slide in ``out``, one row a failure in ``<out>.failures.csv``.
+
+    Opening, decoding, encoding and writing overlap; memory is bounded whatever the slide's size. A
+    rerun embeds only slides that are missing, changed, failed before, or were made with other
+    settings. A killed run loses at most the slide in hand.
+
+    Args:
+        source: folder, file or CSV (see ``read_cohort``) of slides, or of bags.
+        out: the Parquet file; with ``options.shard`` the part's own file beside it.
+        encoder: tile encoder, or a name that ``load_encoder`` knows; not used for bags.
+
+    Raises:
+        SettingsError: input or settings that cannot be used.
+        BusyError: another run writes the same output.
+        MachineError: disk full, read-only folder, no file handles.
+
+    Example:
+        >>> from gigassl import embed                               # doctest: +SKIP
+        >>> result = embed(Path("slides"), Path("vectors.parquet"))  # doctest: +SKIP
+    """
+    settings, options = settings or EmbedSettings(), options or RunOptions()
+    if settings.slide_encoder not in POOLINGS:
+        raise unknown_name("slide encoder", settings.slide_encoder, known=POOLINGS)
+    if not isinstance(source, Cohort):
+        source = read_cohort(source, slide_dir=options.slide_dir)
+    if options.shard is not None:
+        index, of = options.shard
+        source, out = source.shard(index, of=of), shard_path(out, index, of=of)
+    with claimed(out):
+        job = _job(source, encoder=encoder, settings=settings, options=options)
+        run = _Run(source, out, job=job, pooling=settings.slide_encoder, options=options)
+        return run.carry_out(progress or Silent())
+
+
+def shard_path(out: Path, index: int, *, of: int) -> Path:
+    """The file of one part of a job array.
+
+    >>> shard_path(Path("v.parquet"), 2, of=8).name
+    'v.shard-2-of-8.parquet'
+    """
+    return out.with_name(f"{out.stem}.shard-{index}-of-{of}{out.suffix}")
+
+
+def _job(
+    cohort: Cohort, *, encoder: TileEncoder | str, settings: EmbedSettings, options: RunOptions
+) -> Job:
+    if cohort.slides and is_bag(cohort.slides[0].path):
+        return BagJob(cohort.slides, options=options)
+    loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
+    return SlideJob(encoder=loaded, tiles=settings.tiles, options=options)
+
+
+class _Run:
+    """One embedding run: what is done already, what is to do, and how it ends."""
+
+    def __init__(
+        self, cohort: Cohort, out: Path, *, job: Job, pooling: str, options: RunOptions
+    ) -> None:
+        self.cohort, self.out, self.job, self.options = cohort, out, job, options
+        self.pooling, self.n_new = pooling, 0
+        record = {**job.settings, "slide_encoder": pooling}
+        self.parts = Parts(
+            out,
+            settings_digest=digest_of_settings(record),
+            provenance={**provenance_of(record), "normalised": True},
+        )
+        self.failures = [Failure.of(slide, _MISSING) for slide in cohort.missing]
+
+    def carry_out(self, progress: Progress) -> EmbedResult:
+        todo = self._todo()
+        self.parts.drop(slide.slide_id for slide in todo)
+        n_reused = len(self.cohort) - len(todo)
+        progress.started(len(todo))
+        interrupted = False
+        outcomes = self.job.outcomes(todo, progress=progress)
+        try:
+            with closing(outcomes), ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+                self._commit_all(outcomes, writer=writer)
+        except KeyboardInterrupt:
+            interrupted = True
+        return self._ended(n_reused=n_reused, interrupted=interrupted)
+
+    def _todo(self) -> list[CohortSlide]:
+        """Slides without a row that still holds; says what it found."""
+        slides = self.cohort.slides
+        self.parts.check_strangers({s.slide_id for s in (*slides, *self.cohort.missing)})
+        inputs = {}
+        for slide in slides:
+            # a slide without its mask fails when its turn comes, with the reason
+            with suppress(SlideError):
+                inputs[slide.slide_id] = inputs_digest(slide, masks=self.options.masks)
+        done = self.parts.reusable(slides, inputs)
+        stale = self.parts.stale()
+        if stale:
+            changed = changed_fields(self.parts.earlier_provenance(), self.parts.provenance)
+            log.info(
+                "%d slides in %s were made with other settings (%s); they are embedded anew",
+                len(stale), self.out, ", ".join(changed) or "unknown",
+            )  # fmt: skip
+        if done:
+            n_new = len(slides) - len(done)
+            log.info("%d of %d slides are done already; %d to do", len(done), len(slides), n_new)
+        return [slide for slide in slides if slide.slide_id not in done]
+
+    def _commit_all(self, outcomes: Iterator[Outcome], *, writer: ThreadPoolExecutor) -> None:
+        """Commits each outcome while the next slide is encoded; at most one waits to be written."""
+        pending: Future[Failure | None] | None = None
+        try:
+            for outcome in outcomes:
+                self._note(pending)
+                pending = writer.submit(self._commit, outcome)
+        finally:
+            self._note(pending)
+
+    def _note(self, committed: "Future[Failure | None] | None") -> None:
+        if committed is None:
+            return
+        failure = committed.result()
+        if failure is None:
+            self.n_new += 1
+        else:
+            log.warning("%s: %s", failure.slide_id, failure.reason)
+            self.failures.append(failure)
+
+    def _commit(self, outcome: Outcome) -> Failure | None:
+        """Writes one slide's bag (if wanted), then its row, which says that all is done."""
+        try:
+            if outcome.bag is None:
+                raise outcome.failure or SlideError("no features came back", stage="encode")
+            row = self._row(outcome.source, outcome.bag)
+            if self.options.keep_bags is not None:
+                save_bag(outcome.bag, self.options.keep_bags / f"{row.slide_id}.h5")
+            self.parts.commit(row)
+        except SlideError as error:
+            return Failure.of(outcome.source, error)
+        return None
+
+    def _row(self, source: CohortSlide, bag: Bag) -> SlideRow:
+        info = bag.info
+        return SlideRow(
+            slide_id=source.slide_id,
+            patient_id=source.patient_id,
+            patient_rule=source.patient_rule,
+            file=source.path.name,
+            embedding=l2_normalised(pool(bag.features, method=self.pooling)),
+            n_tiles=len(bag.coords),
+            n_views=1,
+            view_spread=None,
+            mpp=info.mpp_l0,
+            mpp_source=info.mpp_source,
+            effective_mpp=info.effective_mpp,
+            width_l0=info.width_l0,
+            height_l0=info.height_l0,
+            slide_digest=info.slide_digest,
+            inputs_digest=info.inputs_digest,
+            settings_digest=self.parts.settings_digest,
+        )
+
+    def _ended(self, *, n_reused: int, interrupted: bool) -> EmbedResult:
+        table = None
+        if interrupted and self.parts.stale():
+            log.info("%s keeps its earlier rows; run again to finish the new ones", self.out)
+        else:
+            table = self.parts.merge()
+        save_failures(self.failures, failures_path(self.out))
+        return EmbedResult(
+            out=self.out,
+            table=table,
+            failures=tuple(self.failures),
+            n_new=self.n_new,
+            n_reused=n_reused,
+            interrupted=interrupted,
+        )
+
+
+def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Names of settings that differ, as ``tiles.grid.tile_px: 224 → 256``.
+
+    >>> changed_fields({"settings": {"a": {"b": 1}}}, {"settings": {"a": {"b": 2}}})
+    ['a.b: 1 → 2']
+    """
+    old, new = (_flat(provenance.get("settings", {})) for provenance in (before, after))
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name}: {old.get(name, 'not set')} → {new.get(name, 'not set')}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        flat.update(nested if nested is not None else {f"{prefix}{key}": value})
+    return flat
+
+
+_MISSING = SlideError("the file that the cohort table names does not exist", stage="open")

@@ -1,0 +1,129 @@
+"""Encoding a collection into bags: one ``.h5`` a slide with tile features and coordinates."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gigassl.bags.bag import read_info, save_bag
+from gigassl.bags.prepare import TileSettings, inputs_digest
+from gigassl.errors import SettingsError, SlideError
+from gigassl.pipeline.embed import DEFAULT_ENCODER
+from gigassl.pipeline.failures import Failure, failures_path, save_failures, with_failures
+from gigassl.pipeline.jobs import RunOptions, SlideJob
+from gigassl.pipeline.output import claimed
+from gigassl.pipeline.progress import Progress, Silent
+from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
+from gigassl.tiles.encoders import load_encoder
+from gigassl.tiles.engine import TileEncoder
+
+log = logging.getLogger("gigassl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeResult:
+    """What an encoding run did: bags written now, bags kept from before, and what failed."""
+
+    folder: Path
+    n_new: int
+    n_reused: int
+    failures: Sequence[Failure]
+    interrupted: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """The result in plain values, for ``--json``."""
+        return {
+            "out": str(self.folder),
+            "new": self.n_new,
+            "reused": self.n_reused,
+            "interrupted": self.interrupted,
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def sentence(self) -> str:
+        """The result in one or two lines."""
+        done = f"{self.folder}: {self.n_new} bags written, {self.n_reused} kept from before"
+        return with_failures(done, self.failures, failures_path(self.folder))
+
+
+def encode(
+    source: Path | Cohort, folder: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
+    tiles: TileSettings | None = None, options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> EncodeResult:  # fmt: skip
+    """Encodes slides into ``folder/<slide_id>.h5`` (TRIDENT layout with our attributes).
+
+    A rerun encodes only what is missing, changed or was made with other settings; failures are
+    listed in ``folder/failures.csv``.
+
+    Args:
+        source: folder, file or CSV of slides (see ``read_cohort``).
+        folder: where the bags go; with ``options.shard`` several runs share it.
+        encoder: tile encoder, or a name that ``load_encoder`` knows.
+        tiles: which pixels the tile encoder sees.
+
+    Raises:
+        SettingsError: input or settings that cannot be used.
+        BusyError: another run writes the same folder.
+        MachineError: disk full, read-only folder, no file handles.
+    """
+    options, progress = options or RunOptions(), progress or Silent()
+    if not isinstance(source, Cohort):
+        source = read_cohort(source, slide_dir=options.slide_dir)
+    if any(is_bag(slide.path) for slide in source.slides):
+        raise SettingsError("these are bags already; `gigassl embed` takes them as they are")
+    if options.shard is not None:
+        source = source.shard(options.shard[0], of=options.shard[1])
+    with claimed(_claim(folder, options)):
+        loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
+        job = SlideJob(encoder=loaded, tiles=tiles or TileSettings(), options=options)
+        return _carry_out(job, source, folder, progress=progress)
+
+
+def _claim(folder: Path, options: RunOptions) -> Path:
+    """What a run holds the lock of: the whole folder, or its own part's failures file."""
+    if options.shard is None:
+        return folder
+    index, of = options.shard
+    return folder / f"shard-{index}-of-{of}.csv"
+
+
+def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progress) -> EncodeResult:
+    todo = [slide for slide in cohort.slides if not _is_done(slide, folder, job=job)]
+    n_reused = len(cohort) - len(todo)
+    if n_reused:
+        log.info("%d of %d slides are done already; %d to do", n_reused, len(cohort), len(todo))
+    missing = SlideError("the file that the cohort table names does not exist", stage="open")
+    failures = [Failure.of(slide, missing) for slide in cohort.missing]
+    n_new, interrupted = 0, False
+    progress.started(len(todo))
+    try:
+        with closing(job.outcomes(todo, progress=progress)) as outcomes:
+            for outcome in outcomes:
+                if outcome.bag is not None:
+                    save_bag(outcome.bag, folder / f"{outcome.source.slide_id}.h5")
+                    n_new += 1
+                elif outcome.failure is not None:
+                    log.warning("%s: %s", outcome.source.slide_id, outcome.failure.reason)
+                    failures.append(Failure.of(outcome.source, outcome.failure))
+    except KeyboardInterrupt:
+        interrupted = True
+    save_failures(failures, failures_path(_claim(folder, job.options)))
+    return EncodeResult(
+        folder=folder, n_new=n_new, n_reused=n_reused, failures=tuple(failures),
+        interrupted=interrupted,
+    )  # fmt: skip
+
+
+def _is_done(slide: CohortSlide, folder: Path, *, job: SlideJob) -> bool:
+    path = folder / f"{slide.slide_id}.h5"
+    if not path.is_file():
+        return False
+    try:
+        info = read_info(path)
+        inputs = inputs_digest(slide, masks=job.options.masks)
+    except SlideError:
+        return False  # damaged or foreign: encoded anew, and written whole over it
+    return (info.settings_digest, info.inputs_digest) == (job.facts.settings_digest, inputs)

@@ -1,0 +1,67 @@
+"""The failures file: which slides were left out, at what stage, and why; never a silent gap."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gigassl.errors import SlideError
+from gigassl.files import written_whole
+from gigassl.slides.cohort import CohortSlide
+
+COLUMNS = ("slide_id", "path", "stage", "reason", "detail")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One slide that could not be used."""
+
+    slide_id: str
+    path: str
+    stage: str
+    reason: str
+    detail: str = ""
+
+    @classmethod
+    def of(cls, source: CohortSlide, error: SlideError) -> "Failure":
+        """The failures-file row of a slide's error."""
+        return cls(
+            slide_id=source.slide_id, path=str(source.path), stage=error.stage,
+            reason=error.reason, detail=error.detail,
+        )  # fmt: skip
+
+
+def failures_path(out: Path) -> Path:
+    """Where the failures of ``out`` are listed.
+
+    >>> failures_path(Path("run/vectors.parquet")).as_posix()
+    'run/vectors.failures.csv'
+    """
+    return out.with_suffix(".failures.csv") if out.suffix else out / "failures.csv"
+
+
+def save_failures(failures: Iterable[Failure], path: Path) -> None:
+    """Writes the failures sorted by slide_id; without any, an older file is removed."""
+    rows = sorted(failures, key=lambda failure: failure.slide_id)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
+
+
+def with_failures(done: str, failures: Sequence[Failure], path: Path) -> str:
+    """What was done, and below it how many slides failed and where they are listed."""
+    if not failures:
+        return done
+    return f"{done}\n{len(failures)} slides failed; the reasons are in {path}"
+
+
+def read_failures(path: Path) -> Sequence[Failure]:
+    """The failures listed in a file; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as handle:
+        return [Failure(**row) for row in csv.DictReader(handle)]

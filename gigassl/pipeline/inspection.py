@@ -1,0 +1,95 @@
+"""What any of our files is, what it holds, and where it came from."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gigassl.bags.bag import open_bag
+from gigassl.digests import plain
+from gigassl.errors import SettingsError, SlideError
+from gigassl.slides.cohort import SLIDE_SUFFIXES
+from gigassl.slides.reader import describe_slide
+from gigassl.tiles.weights import read_card
+from gigassl.vectors.table import open_table
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Describes a vectors table, bag, model or slide, in plain values.
+
+    Raises:
+        SettingsError: no such file, or none of our kinds.
+        GigasslError: a damaged file, with the reason.
+    """
+    if not path.exists():
+        raise SettingsError(f"no such file: {path}")
+    for suffix, describe in _BY_SUFFIX.items():
+        if path.name.lower().endswith(suffix):
+            return describe(path)
+    known = ", ".join(_BY_SUFFIX)
+    raise SettingsError(f"{path.name} is none of our kinds of file; they end in {known}")
+
+
+def _table(path: Path) -> dict[str, Any]:
+    table = open_table(path)
+    rows = table.rows()
+    tiles = np.array([row.n_tiles for row in rows])
+    return {
+        "kind": "vectors table",
+        "slides": len(rows),
+        "patients": len({row.patient_id for row in rows}),
+        "dim": int(table.embeddings.shape[1]),
+        "tiles": {"total": int(tiles.sum()), "fewest": int(tiles.min()), "most": int(tiles.max())},
+        "mpp_sources": sorted({row.mpp_source for row in rows}),
+        "provenance": plain(table.provenance),
+    }
+
+
+def _bag(path: Path) -> dict[str, Any]:
+    # an encoder's name is asked for only where it matters; here the file may stay silent
+    bag = open_bag(path, encoder="(not said)", coords_unit="px")
+    return {
+        "kind": f"bag ({bag.info.layout} layout)",
+        "tiles": len(bag),
+        "dim": int(bag.features.shape[1]),
+        "dtype": str(bag.features.dtype),
+        "info": plain(bag.info),
+    }
+
+
+def _model(path: Path) -> dict[str, Any]:
+    return {"kind": "model", "card": dict(read_card(path))}
+
+
+def _slide(path: Path) -> dict[str, Any]:
+    try:
+        return {"kind": "slide", **describe_slide(path)}
+    except SlideError as error:
+        raise SlideError(f"{path.name}: {error.reason}", stage=error.stage) from error
+
+
+_BY_SUFFIX: dict[str, Callable[[Path], dict[str, Any]]] = {
+    ".parquet": _table,
+    ".h5": _bag,
+    ".hdf5": _bag,
+    ".safetensors": _model,
+    **dict.fromkeys(SLIDE_SUFFIXES, _slide),
+}
+
+
+def as_text(description: dict[str, Any]) -> str:
+    """The description as indented lines a person can read."""
+    return "\n".join(_lines(description, indent=""))
+
+
+def _lines(values: dict[str, Any], *, indent: str) -> list[str]:
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{key}:", *_lines(value, indent=indent + "  ")]
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append(f"{indent}{key}: {text}")
+    return lines

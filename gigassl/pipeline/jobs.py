@@ -1,0 +1,182 @@
+"""The two kinds of work behind a run: encoding slides, and reading bags encoded before."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from gigassl.bags.bag import Bag, open_bag
+from gigassl.bags.layouts import CoordsUnit
+from gigassl.bags.prepare import PreparedSlide, TileSettings, inputs_digest, lay_tiles, look_at
+from gigassl.digests import digest_of_settings, plain
+from gigassl.errors import SettingsError, SlideError
+from gigassl.pipeline.progress import Progress
+from gigassl.pipeline.sources import Outcome, RunFacts, outcome_of_slide, read_bags
+from gigassl.pipeline.stream import encode_slides
+from gigassl.slides.cohort import CohortSlide
+from gigassl.slides.overview import save_overview
+from gigassl.tiles.engine import TileEncoder
+from gigassl.versions import shaping_versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run is carried out; what changes a vector is recorded with each slide.
+
+    Attributes:
+        workers: reader threads; None chooses by the encoder's device.
+        shard: (i, n): only part i of n of the cohort, for job arrays.
+        slide_dir: where the slides of a table without paths lie.
+        masks: folder of tissue masks ``<slide_id>.png`` / ``.geojson`` to use instead of detection.
+        keep_bags: folder to write the bags to as well.
+        overviews: folder for a PNG per slide with tissue contour and kept tiles.
+        bag_encoder: name of the tile encoder of foreign bags whose file does not say it.
+        coords_unit: unit of the coordinates of foreign bags without one: "um" or "px".
+    """
+
+    workers: int | None = None
+    shard: tuple[int, int] | None = None
+    slide_dir: Path | None = None
+    masks: Path | None = None
+    keep_bags: Path | None = None
+    overviews: Path | None = None
+    bag_encoder: str | None = None
+    coords_unit: CoordsUnit | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise SettingsError(f"--workers must be at least 1; got {self.workers}")
+        if self.masks is not None and not self.masks.is_dir():
+            raise SettingsError(f"no such folder of tissue masks: {self.masks}")
+
+
+class Job(Protocol):
+    """Turns sources into outcomes, under one settings record."""
+
+    settings: Mapping[str, Any]
+
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Iterator[Outcome]:
+        """One outcome a source, in the order given."""
+
+
+class SlideJob:
+    """Encodes slides.
+
+    Attributes:
+        settings: the whole record that decides a bag; its digest names the bag's settings.
+    """
+
+    def __init__(self, *, encoder: TileEncoder, tiles: TileSettings, options: RunOptions) -> None:
+        self.encoder = encoder
+        self.tiles = replace(tiles, external_masks=options.masks is not None)
+        self.options = options
+        self.settings: Mapping[str, Any] = {
+            "tiles": plain(self.tiles),
+            "tile_encoder": encoder.identity(),
+        }
+        self.facts = RunFacts(
+            encoder=encoder.record.name,
+            encoder_digest=encoder.digest,
+            settings_digest=digest_of_settings(self.settings),
+            provenance=provenance_of(self.settings),
+            grid=self.tiles.grid,
+        )
+
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Iterator[Outcome]:
+        """Encodes slide after slide."""
+        masks = self.options.masks
+        slides = encode_slides(
+            sources, prepare=self._prepare, encoder=self.encoder, progress=progress,
+            workers=self.options.workers or _default_workers(self.encoder.device),
+        )  # fmt: skip
+        with closing(slides):
+            for slide in slides:
+                inputs = "" if slide.failure else inputs_digest(slide.source, masks=masks)
+                yield outcome_of_slide(slide, self.facts, inputs_digest=inputs)
+
+    def _prepare(self, source: CohortSlide) -> PreparedSlide:
+        """Opens a slide and lays its tiles; its overview is drawn even where that fails."""
+        options = self.options
+        seen = look_at(
+            source, self.tiles, masks=options.masks, want_thumbnail=options.overviews is not None
+        )
+        prepared = None
+        try:
+            prepared = lay_tiles(seen, self.tiles)
+            return prepared
+        finally:
+            if options.overviews is not None and seen.thumbnail is not None:
+                save_overview(
+                    options.overviews / f"{source.slide_id}.png",
+                    thumbnail=seen.thumbnail,
+                    tissue=seen.tissue,
+                    grid=prepared.grid if prepared else None,
+                    slide_id=source.slide_id,
+                    info=seen.slide.info,
+                )
+            if prepared is None:
+                seen.slide.close()
+
+
+class BagJob:
+    """Reads bags; all must come from one encoder at one resolution, as the first one does."""
+
+    def __init__(self, sources: Sequence[CohortSlide], *, options: RunOptions) -> None:
+        self.options = options
+        self._expected = self._first_readable(sources)
+        self.settings: Mapping[str, Any] = {"bags": self._expected}
+
+    def _first_readable(self, sources: Sequence[CohortSlide]) -> Mapping[str, Any]:
+        for source in sources:
+            try:
+                return _kind(self._read(source))
+            except (SlideError, OSError):
+                continue  # it will be listed among the failures when its turn comes
+        return {}
+
+    def _read(self, source: CohortSlide) -> Bag:
+        return open_bag(
+            source.path, encoder=self.options.bag_encoder, coords_unit=self.options.coords_unit,
+            mpp_l0=source.mpp,
+        )  # fmt: skip
+
+    def _open_one(self, source: CohortSlide) -> Bag:
+        bag = self._read(source)
+        differs = [key for key, value in _kind(bag).items() if value != self._expected[key]]
+        if differs:
+            given, expected = _kind(bag), self._expected
+            sentence = ", ".join(f"{k} {given[k]} instead of {expected[k]}" for k in differs)
+            raise SlideError(
+                f"the bag is of another kind than the first one: {sentence}; embed it on its own",
+                stage="bag",
+            )
+        inputs = inputs_digest(source)
+        return replace(bag, info=replace(bag.info, slide_id=source.slide_id, inputs_digest=inputs))
+
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Iterator[Outcome]:
+        """Reads bag after bag."""
+        workers = self.options.workers or 2
+        return read_bags(sources, open_one=self._open_one, workers=workers, progress=progress)
+
+
+def provenance_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings and versions; no clock, host, path or worker count: equal runs, equal bytes."""
+    return {"settings": dict(settings), "versions": shaping_versions()}
+
+
+def _kind(bag: Bag) -> dict[str, Any]:
+    """What must be equal for all bags of one table."""
+    info = bag.info
+    return {
+        "encoder": info.encoder, "encoder_digest": info.encoder_digest,
+        "settings_digest": info.settings_digest, "dim": int(bag.features.shape[1]),
+        "target_mpp": info.target_mpp, "layout": info.layout,
+    }  # fmt: skip
+
+
+def _default_workers(device: str) -> int:
+    """Reader threads: all cores beside a GPU; two beside an encoder that itself uses the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(2, cores or 2) if device.startswith("cuda") else 2

@@ -1,0 +1,30 @@
+"""Merging the parts of a job array: tables and failures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gigassl.errors import SettingsError
+from gigassl.pipeline.embed import EmbedResult
+from gigassl.pipeline.failures import failures_path, read_failures, save_failures
+from gigassl.pipeline.output import claimed
+from gigassl.vectors.table import merge_tables, open_table, save_table
+
+
+def merge(parts: Sequence[Path], out: Path) -> EmbedResult:
+    """One table of several, with the failures that no other part made good.
+
+    Raises:
+        SettingsError: a part that is missing, or no part at all.
+        GigasslError: parts of different settings, or a slide in two parts.
+    """
+    missing = [str(path) for path in parts if not path.is_file()]
+    if missing or not parts:
+        raise SettingsError(f"no such part: {', '.join(missing) or '(none given)'}")
+    with claimed(out):
+        table = merge_tables([open_table(path) for path in parts])
+        done = {row.slide_id for row in table.rows()}
+        listed = [f for path in parts for f in read_failures(failures_path(path))]
+        failures = tuple(f for f in listed if f.slide_id not in done)
+        save_table(table, out)
+        save_failures(failures, failures_path(out))
+    return EmbedResult(out=out, table=table, failures=failures, n_new=0, n_reused=len(done))

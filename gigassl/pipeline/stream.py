@@ -1,0 +1,177 @@
+"""Slides in, bags out: opening, reading and encoding overlap, in bounded memory and fixed order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float16, Float32, UInt8
+
+from gigassl.bags.prepare import PreparedSlide
+from gigassl.errors import SlideError
+from gigassl.files import machine_error
+from gigassl.pipeline.progress import Progress
+from gigassl.slides.cohort import CohortSlide
+from gigassl.slides.grid import TileGrid
+from gigassl.tiles.engine import TileEncoder
+
+# slides opened ahead of the one that is being read: hides opening, thumbnail and tissue finding
+_OPEN_AHEAD = 2
+
+Prepare = Callable[[CohortSlide], PreparedSlide]
+
+
+@dataclass(kw_only=True)
+class SlideInHand:
+    """One slide on its way: opened, its features filled in batch by batch, or failed.
+
+    Once handed out, ``prepared`` is closed for reading; its facts and its grid stay usable.
+    """
+
+    source: CohortSlide
+    prepared: PreparedSlide | None = None
+    features: Float16[np.ndarray, "tile dim"] | None = None
+    failure: SlideError | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A batch of tiles that a reader thread is decoding; the last one of a slide ends it."""
+
+    slide: SlideInHand
+    start: int
+    tiles: "Future[UInt8[np.ndarray, 'tile row col 3']] | None"
+    is_last: bool
+
+
+def encode_slides(
+    sources: Sequence[CohortSlide], *, prepare: Prepare, encoder: TileEncoder, workers: int,
+    progress: Progress,
+) -> Generator[SlideInHand, None, None]:  # fmt: skip
+    """Yields every slide, in the order given, with float16 features or with its failure.
+
+    Reader threads (decoding releases the interpreter lock) work ahead of the encoder by a fixed
+    number of batches, across the border of slides. Batches are cut per slide, so features depend
+    neither on the neighbours in the run nor on ``workers``.
+
+    Raises:
+        MachineError: disk, memory or file handles, which would hit every slide alike.
+    """
+    in_flight: deque[_Read] = deque()
+    readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
+    opener = ThreadPoolExecutor(max_workers=_OPEN_AHEAD, thread_name_prefix="open")
+    opened = _opened_ahead(sources, prepare=prepare, opener=opener)
+    try:
+        for read in _reads(opened, readers=readers, batch_size=encoder.batch_size):
+            in_flight.append(read)
+            if len(in_flight) > workers + 1:
+                yield from _encode(in_flight.popleft(), encoder=encoder, progress=progress)
+        while in_flight:
+            yield from _encode(in_flight.popleft(), encoder=encoder, progress=progress)
+    finally:
+        readers.shutdown(cancel_futures=True)
+        opener.shutdown(cancel_futures=True)
+        opened.close()
+        for read in in_flight:
+            _close(read.slide)
+
+
+def _opened_ahead(
+    sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor
+) -> Generator[SlideInHand, None, None]:
+    """Opens slides a few ahead, and closes those left open when the run ends early."""
+    ahead: deque[tuple[CohortSlide, Future[PreparedSlide]]] = deque()
+    waiting = iter(sources)
+    try:
+        while True:
+            while len(ahead) < _OPEN_AHEAD and (source := next(waiting, None)) is not None:
+                ahead.append((source, opener.submit(prepare, source)))
+            if not ahead:
+                return
+            source, future = ahead.popleft()
+            slide = SlideInHand(source=source)
+            with _failing(slide):
+                slide.prepared = future.result()
+            yield slide
+    finally:
+        for _, future in ahead:
+            if not future.cancel() and future.exception() is None:
+                future.result().close()
+
+
+def _reads(
+    slides: Iterator[SlideInHand], *, readers: ThreadPoolExecutor, batch_size: int
+) -> Iterator[_Read]:
+    """Submits batches, slide after slide; the caller draws only as many as may be in flight."""
+    for slide in slides:
+        prepared = slide.prepared
+        if prepared is None:
+            yield _Read(slide=slide, start=0, tiles=None, is_last=True)
+            continue
+        n_tiles = len(prepared.grid)
+        for start in range(0, n_tiles, batch_size):
+            if slide.failure is not None:
+                yield _Read(slide=slide, start=start, tiles=None, is_last=True)
+                break
+            indices = np.arange(start, min(start + batch_size, n_tiles))
+            tiles = readers.submit(prepared.tiles.read, indices)
+            yield _Read(
+                slide=slide, start=start, tiles=tiles, is_last=start + batch_size >= n_tiles
+            )
+
+
+def _encode(read: _Read, *, encoder: TileEncoder, progress: Progress) -> Iterator[SlideInHand]:
+    """Encodes one batch; yields the slide when this was its last."""
+    slide = read.slide
+    if read.tiles is not None and slide.failure is not None:
+        # a batch of a slide given up meanwhile: let its thread finish before the file is closed
+        if not read.tiles.cancel():
+            wait([read.tiles])
+    elif read.tiles is not None:
+        with _failing(slide):
+            _fill(slide, encoder.encode(read.tiles.result()), start=read.start)
+            progress.tiles_done(min(encoder.batch_size, len(_grid(slide)) - read.start))
+    if read.is_last:
+        _close(slide)
+        progress.slide_done(slide.source.slide_id, failed=slide.failure is not None)
+        yield slide
+
+
+def _fill(slide: SlideInHand, features: Float32[np.ndarray, "tile dim"], *, start: int) -> None:
+    """Stores a batch's features as float16, the precision of bags on disk."""
+    if slide.features is None:
+        slide.features = np.empty((len(_grid(slide)), features.shape[1]), dtype=np.float16)
+    with np.errstate(over="ignore"):
+        half = features.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise SlideError(
+            f"the tile encoder gave features beyond float16 (to {np.abs(features).max():.3g})",
+            stage="encode",
+        )
+    slide.features[start : start + len(half)] = half
+
+
+def _grid(slide: SlideInHand) -> TileGrid:
+    assert slide.prepared is not None
+    return slide.prepared.grid
+
+
+def _close(slide: SlideInHand) -> None:
+    if slide.prepared is not None:
+        slide.prepared.close()
+
+
+@contextmanager
+def _failing(slide: SlideInHand) -> Iterator[None]:
+    """What goes wrong inside is this slide's failure, unless the machine is at fault."""
+    try:
+        yield
+    except SlideError as error:
+        slide.failure = error
+    except OSError as error:
+        doing = f"reading {slide.source.path}"
+        if (known := machine_error(error, doing=doing)) is not None:
+            raise known from error
+        slide.failure = SlideError("the file cannot be read", stage="read", detail=str(error))
