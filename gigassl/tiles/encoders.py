@@ -1,4 +1,4 @@
-"""Tile encoders by name: from the table, timm, the Hugging Face hub, a file, or with random weights."""
+"""Tile encoders by name: from the table, timm, the hub, a file, or with random weights."""
 
 import re
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from timm.data.config import resolve_data_config
+from timm.layers.mlp import SwiGLUPacked
 from torch import Tensor, nn
 
 from gigassl.digests import plain
@@ -32,7 +34,7 @@ from gigassl.tiles.weights import (
 
 _HUB = "hf-hub:"
 _LAYERS: Mapping[str, Any] = {
-    "SwiGLUPacked": timm.layers.SwiGLUPacked,
+    "SwiGLUPacked": SwiGLUPacked,
     "SiLU": nn.SiLU,
     "ConvStem": ConvStem,
 }
@@ -69,7 +71,7 @@ def load_encoder(
     device: str = "auto",
     precision: Precision | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    options: LoadingOptions = LoadingOptions(),  # noqa: B008 - frozen
+    options: LoadingOptions = LoadingOptions(),
 ) -> TileEncoder:
     """The encoder of that name, ready to encode; an encoder is returned as it is.
 
@@ -101,6 +103,15 @@ def encoder_record(name: str) -> EncoderRecord:
         SettingsError: unknown name.
     """
     return ENCODERS[name] if name in ENCODERS else _load(name, LoadingOptions())[0]
+
+
+def plain_network(name: str) -> nn.Module:
+    """The network of that name in fp32, as an encoder would run it: for training and comparison.
+
+    Raises:
+        SettingsError: unknown name, or weights that cannot be had.
+    """
+    return _load(name, LoadingOptions())[1].eval()
 
 
 def save_encoder(path: Path, *, record: EncoderRecord, network: nn.Module) -> None:
@@ -150,7 +161,7 @@ def _described(
         url=f"https://huggingface.co/{architecture.removeprefix(_HUB)}" if hub else "",
     )
     network = create_network(draft, pretrained=pretrained)
-    facts = timm.data.resolve_data_config({}, model=network)
+    facts = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
     side = int(facts["input_size"][-1])
     network = _cut(network, draft)
     record = replace(
@@ -183,7 +194,9 @@ def create_network(record: EncoderRecord, *, pretrained: bool = False) -> nn.Mod
     Raises:
         SettingsError: its weights cannot be had; says how to get access.
     """
-    options = {k: _LAYERS.get(v, v) if isinstance(v, str) else v for k, v in record.options.items()}
+    options: dict[str, Any] = {
+        k: _LAYERS.get(v, v) if isinstance(v, str) else v for k, v in record.options.items()
+    }
     if record.pooling == "cls":
         options["global_pool"] = "token"
     if record.pooling == "cls+mean-patch":
@@ -276,7 +289,7 @@ def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Mo
 
 
 def _record_of(card: Mapping[str, Any], file: str) -> EncoderRecord:
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
+    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
     try:
         return EncoderRecord(**facts)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""The inference engine: a tile encoder takes tiles as bytes and answers with features, on any backend."""
+"""The inference engine: a tile encoder turns tiles (bytes) into features, on any backend."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -26,7 +26,7 @@ class EngineSettings:
         backend: "torch", or "openvino" (CPU only, an extra).
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         precision: None uses what the record allows and the machine has.
-        batch_size: tiles that run together; fewer are padded to it, so it never changes from call to call.
+        batch_size: tiles that run together; fewer are padded to it, so no call differs in size.
         compiled: let torch compile the network (slow start, faster tiles).
         threads: of the OpenVINO backend; None leaves the choice to it.
     """
@@ -103,13 +103,14 @@ class TileEncoder:
         facts = plain(self.record)
         kept = ("name", "architecture", "cut", "pooling", "dim", "input_px", "mean", "std",
                 "interpolation")  # fmt: skip
-        return {key: facts[key] for key in kept} | {"weights": self.digest} | plain(self.settings)
+        settings: dict[str, Any] = plain(self.settings)
+        return {key: facts[key] for key in kept} | {"weights": self.digest} | settings
 
     def encode(self, tiles: UInt8[np.ndarray, "tile row col 3"]) -> Float32[np.ndarray, "tile dim"]:
         """Features of 1 to ``batch_size`` RGB tiles, which may be of any size in px.
 
-        The batch is padded to ``batch_size``, so what a tile gets depends neither on how many others
-        come with it nor on what they show.
+        The batch is padded to ``batch_size``, so what a tile gets depends neither on how many
+        others come with it nor on what they show.
 
         Raises:
             ValueError: no tiles, or more than ``batch_size``.
@@ -129,8 +130,8 @@ class TileEncoder:
         if not np.isfinite(found).all():
             bad = int((~np.isfinite(found).all(axis=1)).sum())
             raise SlideError(
-                f"encoder '{self.record.name}' gave features that are not finite numbers for {bad} of "
-                f"{n_tiles} tiles; try --precision fp32, and check the encoder's weights",
+                f"encoder '{self.record.name}' gave features that are not finite numbers for "
+                f"{bad} of {n_tiles} tiles; try --precision fp32, and check the encoder's weights",
                 stage="encode",
             )
         return found
@@ -214,7 +215,7 @@ class TorchBackend:
 
     def __init__(self, network: nn.Module, *, record: EncoderRecord, settings: EngineSettings):
         network = folded(network, input_px=record.input_px).to(settings.device)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
         self._network = torch.compile(network) if settings.compiled else network
         self._kind = settings.device.partition(":")[0]
         self._bf16 = settings.precision == "bf16"
@@ -225,7 +226,7 @@ class TorchBackend:
 
     def run(self, tiles: Tensor) -> Tensor:
         """Features [tile, dim] in float32 of uint8 tiles [tile, row, col, channel]."""
-        # bytes lie [tile, row, col, channel]: seen as [tile, channel, row, col] they are channels last
+        # seen as [tile, channel, row, col], the bytes already lie channels last
         images = tiles.permute(0, 3, 1, 2).float().sub_(self._mean).div_(self._std)
         with torch.autocast(self._kind, dtype=torch.bfloat16, enabled=self._bf16):
             features: Tensor = self._network(images)

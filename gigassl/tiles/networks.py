@@ -1,4 +1,4 @@
-"""Networks of tile encoders as plain modules: cut, pooled, folded, or filled with random weights."""
+"""Networks of tile encoders as plain modules: cut, pooled, folded, filled with random weights."""
 
 import copy
 from collections import OrderedDict
@@ -24,15 +24,20 @@ class PooledTokens(nn.Module):
         self.n_prefix = n_prefix
 
     def forward(self, images: Tensor) -> Tensor:
+        """Vectors [tile, 2 x dim] of normalised images [tile, channel, row, col]."""
         tokens = self.transformer(images)  # [tile, token, dim]
         return torch.cat([tokens[:, 0], tokens[:, self.n_prefix :].mean(dim=1)], dim=1)
 
 
 class ConvStem(nn.Module):
-    """Patch embedding of CTransPath: two strided 3 × 3 convolutions, then 1 × 1 (arXiv 2106.14881)."""
+    """Patch embedding of CTransPath: two strided 3 × 3 convolutions, then 1 × 1.
+
+    After Xiao et al., Early Convolutions Help Transformers See Better (arXiv 2106.14881).
+    """
 
     def __init__(
         self,
+        *,
         img_size: int = 224,
         patch_size: int = 4,
         in_chans: int = 3,
@@ -57,6 +62,7 @@ class ConvStem(nn.Module):
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Patches [tile, row, col, dim] of normalised images [tile, channel, row, col]."""
         # [tile, dim, row, col] -> [tile, row, col, dim], the layout of timm's Swin
         embedded: Tensor = self.norm(self.proj(images).permute(0, 2, 3, 1))
         return embedded
@@ -79,10 +85,10 @@ def cut_after(network: nn.Module, stage: str) -> nn.Module:
 
 
 def fill_randomly(network: nn.Module, *, seed: int) -> None:
-    """Replaces every weight in place, from a generator of its own: a control that has learned nothing.
+    """Replaces every weight in place from a generator of its own: a control that learned nothing.
 
-    Kernels of convolutions are drawn as He et al. (arXiv 1502.01852), other matrices with a standard
-    deviation of 0.02; biases become 0 and the scale of norms 1.
+    Kernels of convolutions are drawn as in He et al. (arXiv 1502.01852), other matrices with a
+    standard deviation of 0.02; biases become 0 and the scale of norms 1.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -100,7 +106,7 @@ def fill_randomly(network: nn.Module, *, seed: int) -> None:
 
 
 def folded(network: nn.Module, *, input_px: int) -> nn.Module:
-    """A copy whose batch norms are folded into the convolutions before them; same function, fewer passes.
+    """A copy with batch norms folded into the convolutions before them: same function, faster.
 
     Which norm follows which convolution is read off the order of children; networks that run in
     another order are noticed by comparing both on noise, and returned as they were.

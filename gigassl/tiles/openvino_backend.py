@@ -1,4 +1,4 @@
-"""The OpenVINO backend: the fastest way on a CPU; an extra, converted in memory, no file written."""
+"""The OpenVINO backend: the fastest way on a CPU; an extra, converted in memory."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Facts of a tile encoder, and the table of the public ones: what goes in, what comes out, under which licence."""
+"""Facts of a tile encoder, and the table of the public ones."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Precision = Literal["fp32", "bf16"]
 Option = str | int | float | bool
 
 MAX_BF16_ERROR = 1e-2
-"""An encoder uses bf16 by itself only where that moves features of real tissue by at most this (relative)."""
+"""bf16 is allowed where it moves features of real tissue by at most this (relative)."""
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -29,7 +29,7 @@ class EncoderRecord:
 
     Attributes:
         name: as users and bags call it.
-        source: where weights come from: inside a package, the Hugging Face hub, timm, nowhere, a file.
+        source: where weights come from ("bundled": inside a package; "random": nowhere).
         repo: the hub repository, or the path or seed; empty where the name says it.
         architecture: timm name of the network.
         options: keyword arguments of that network; layer classes by name.
@@ -76,7 +76,8 @@ class EncoderRecord:
             )
         if not 0.0 < self.mpp < math.inf or not all(value > 0.0 for value in self.std):
             raise SettingsError(
-                f"encoder '{self.name}': mpp and std must be positive; got {self.mpp} and {self.std}"
+                f"encoder '{self.name}': mpp and std must be positive; "
+                f"got {self.mpp} and {self.std}"
             )
 
     @property
@@ -137,7 +138,7 @@ _LUNIT_URL = "https://github.com/lunit-io/benchmark-ssl-pathology"
 
 
 def _hub(repo: str, architecture: str, dim: int, **facts: object) -> EncoderRecord:
-    """A row of the table whose weights lie on the hub; ``name`` is the only fact without a default."""
+    """A row of the table whose weights lie on the hub; ``facts`` must hold ``name``."""
     defaults: dict[str, object] = {"url": f"https://huggingface.co/{repo}", "pooling": "cls"}
     values = {"repo": repo, "architecture": architecture, "dim": dim, **defaults, **facts}
     return EncoderRecord(source="hub", **values)  # type: ignore[arg-type]
@@ -162,7 +163,7 @@ def _kaiko(letter: str, size: str, *, patch_px: int, dim: int) -> EncoderRecord:
     )
 
 
-def _lunit(key: str, checkpoint: str, architecture: str, dim: int) -> EncoderRecord:
+def _lunit(key: str, checkpoint: str, *, architecture: str, dim: int) -> EncoderRecord:
     return _hub(
         f"1aurent/{architecture}.{checkpoint}",
         architecture,
@@ -196,7 +197,8 @@ _ROWS = (
     _hub("MahmoodLab/UNI2-h", "vit_giant_patch14_224", 1536, name="uni2-h", options=_UNI2,
          interpolation="bilinear", licence=_ND, gated=True),
     _hub("paige-ai/Virchow", "vit_huge_patch14_224", 2560, name="virchow",
-         options=_VIRCHOW, pooling="cls+mean-patch", mpp_basis="stated", licence="Apache-2.0", gated=True),
+         options=_VIRCHOW, pooling="cls+mean-patch", mpp_basis="stated",
+         licence="Apache-2.0", gated=True),
     _hub("paige-ai/Virchow2", "vit_huge_patch14_224", 2560, name="virchow2",
          options={**_VIRCHOW, "reg_tokens": 4}, pooling="cls+mean-patch", mpp_basis="stated",
          licence=_ND, gated=True),
@@ -217,11 +219,11 @@ _ROWS = (
     _kaiko("s", "small", patch_px=8, dim=384),
     _kaiko("b", "base", patch_px=16, dim=768),
     _kaiko("b", "base", patch_px=8, dim=768),
-    _lunit("lunit-vit-s16", "lunit_dino", "vit_small_patch16_224", 384),
-    _lunit("lunit-vit-s8", "lunit_dino", "vit_small_patch8_224", 384),
-    _lunit("lunit-resnet50-bt", "lunit_bt", "resnet50", 2048),
-    _lunit("lunit-resnet50-mocov2", "lunit_mocov2", "resnet50", 2048),
-    _lunit("lunit-resnet50-swav", "lunit_swav", "resnet50", 2048),
+    _lunit("lunit-vit-s16", "lunit_dino", architecture="vit_small_patch16_224", dim=384),
+    _lunit("lunit-vit-s8", "lunit_dino", architecture="vit_small_patch8_224", dim=384),
+    _lunit("lunit-resnet50-bt", "lunit_bt", architecture="resnet50", dim=2048),
+    _lunit("lunit-resnet50-mocov2", "lunit_mocov2", architecture="resnet50", dim=2048),
+    _lunit("lunit-resnet50-swav", "lunit_swav", architecture="resnet50", dim=2048),
     _hub("1aurent/vit_base_patch16_224.owkin_pancancer", "vit_base_patch16_224", 768, name="phikon",
          interpolation="bilinear", mpp_basis="stated", licence="Owkin non-commercial licence",
          url="https://huggingface.co/owkin/phikon"),

@@ -39,7 +39,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def save_checkpoint(
     path: Path, tensors: "Mapping[str, Tensor]", *, card: Mapping[str, Any]
 ) -> None:
-    """Writes ``.safetensors`` with the model card as JSON in its metadata; appears whole or not at all."""
+    """Writes ``.safetensors``, whole or not at all, with the model card as JSON in its metadata."""
     from safetensors.torch import save_file
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -95,7 +95,7 @@ def tensors_for(
 ) -> "dict[str, Tensor]":
     """The tensors of a network that bears ``names``, wherever in the checkpoint it lies.
 
-    Published checkpoints put it behind ``module.``, ``encoder_q.`` and the like, and beside heads and
+    Published checkpoints put it behind ``module.``, ``encoder_q.`` and the like, beside heads and
     optimiser state; the one prefix behind which every name is found is used.
 
     Raises:
@@ -112,8 +112,8 @@ def tensors_for(
     if not complete:
         missing = _missing(wanted, tensors, prefixes)
         raise SettingsError(
-            f"the checkpoint does not hold this network: {len(missing)} of {len(wanted)} tensors are "
-            f"missing, such as '{missing[0]}'; its own begin with '{next(iter(tensors), '')}'; "
+            f"the checkpoint does not hold this network: {len(missing)} of {len(wanted)} tensors "
+            f"are missing, such as '{missing[0]}'; its own begin with '{next(iter(tensors), '')}'; "
             "check the architecture"
         )
     if len(complete) > 1:
