@@ -1,0 +1,67 @@
+"""Merge: parts of one job, or shards of one cohort, become one table."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from gigassl.errors import GigasslError
+from gigassl.vectors.table import SlideTable
+
+
+def merge_tables(tables: Sequence[SlideTable]) -> SlideTable:
+    """One table of all slides, the same whatever the order of the parts.
+
+    The settings must be the same. Where the rest of the provenance differs (say, a job that was
+    resumed after an update), the merged table keeps every variant under ``variants``.
+
+    Raises:
+        GigasslError: no tables, settings or widths that differ (names the field), a slide twice.
+    """
+    if not tables:
+        raise GigasslError("no tables to merge")
+    first = tables[0]
+    for other in tables[1:]:
+        _refuse_difference(first, other)
+    data = pa.concat_tables([table.data for table in tables]).combine_chunks()
+    return SlideTable(data=data, provenance=_merged_provenance(tables))
+
+
+def _refuse_difference(first: SlideTable, other: SlideTable) -> None:
+    where = f"the tables of '{first.slide_ids[0]}' and '{other.slide_ids[0]}'"
+    ours, theirs = (dict(_leaves(t.provenance.get("settings", {}))) for t in (first, other))
+    differing = sorted(
+        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
+    )
+    if differing:
+        said = ", ".join(f"{n} ({ours.get(n)} and {theirs.get(n)})" for n in differing)
+        raise GigasslError(
+            f"{where} were made with different settings: {said}; embed again with the same"
+        )
+    if first.settings_digest != other.settings_digest:
+        raise GigasslError(
+            f"{where} have different settings digests ({first.settings_digest} and "
+            f"{other.settings_digest}); embed again with the same settings"
+        )
+    if first.dim != other.dim:
+        raise GigasslError(f"{where} hold vectors of different width: {first.dim} and {other.dim}")
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _merged_provenance(tables: Sequence[SlideTable]) -> Mapping[str, Any]:
+    texts: set[str] = set()
+    for table in tables:
+        # a part may itself be merged from variants
+        kept = dict(table.provenance)
+        for variant in kept.pop("variants", [kept]):
+            texts.add(json.dumps(variant, sort_keys=True))
+    variants = [json.loads(text) for text in sorted(texts)]
+    return variants[0] if len(variants) == 1 else {**variants[0], "variants": variants}
