@@ -42,12 +42,8 @@ Precision = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        help="Tiles encoded at once; part of the settings.", min=1, rich_help_panel=ENCODER,
-        show_default="by device",
-    ),
-]  # fmt: skip
+    int, typer.Option(help="Tiles encoded at once.", min=1, rich_help_panel=ENCODER)
+]
 Preset = Annotated[
     Literal["giga-ssl"] | None,
     typer.Option(help="A published tile grid.", rich_help_panel=TILES),

@@ -8,7 +8,7 @@ from gigassl.errors import GigasslError
 from gigassl.pipeline.embed import DEFAULT_ENCODER
 from gigassl.slides.reader import library_version
 from gigassl.tiles.encoders import load_encoder
-from gigassl.tiles.engine import bf16_is_native, cuda_devices
+from gigassl.tiles.engine import cuda_devices, has_fast_bf16
 from gigassl.versions import SHAPING, installed_version
 
 EXTRAS = {
@@ -48,7 +48,7 @@ def _versions() -> Iterator[Check]:
 
 
 def _devices() -> Iterator[Check]:
-    native = bf16_is_native("cpu")
+    native = has_fast_bf16("cpu")
     detail = "bfloat16 in hardware" if native else "no bfloat16 in hardware: fp32 is used"
     yield Check(name="cpu", ok=True, found=detail)
     names = cuda_devices()

@@ -12,7 +12,7 @@ from gigassl.digests import plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.slides.cohort import SLIDE_SUFFIXES
 from gigassl.slides.reader import describe_slide
-from gigassl.tiles.weights import read_card
+from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.table import open_table
 
 
@@ -60,7 +60,7 @@ def _bag(path: Path) -> dict[str, Any]:
 
 
 def _model(path: Path) -> dict[str, Any]:
-    return {"kind": "model", "card": dict(read_card(path))}
+    return {"kind": "model", "card": plain(load_checkpoint(path).card)}
 
 
 def _slide(path: Path) -> dict[str, Any]:

@@ -1,0 +1,48 @@
+"""The program itself: help, version, speed of starting, errors as sentences."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gigassl.cli.main import app
+
+COMMANDS = ("demo", "doctor", "inspect", "embed", "encode", "merge")
+
+
+def test_help_lists_every_command() -> None:
+    text = CliRunner().invoke(app, ["--help"]).stdout
+    assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str) -> None:
+    assert f"gigassl {command}" in CliRunner().invoke(app, [command, "--help"]).stdout
+
+
+def test_help_answers_at_once() -> None:
+    code = "from gigassl.cli.main import run; run()"
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - begin)
+    # the least of several: what the program needs, not what else the machine does meanwhile
+    assert min(seconds) < 0.3
+
+
+def test_an_error_is_one_sentence_unless_debugging(tmp_path: Path) -> None:
+    arguments = ["inspect", str(tmp_path / "absent.parquet")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert done.stderr == f"gigassl: no such file: {tmp_path / 'absent.parquet'}\n"
+    debugging = CliRunner().invoke(app, ["--debug", *arguments])
+    assert debugging.exception is not None
+    assert "no such file" in str(debugging.exception)
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("gigassl 0.")

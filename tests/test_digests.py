@@ -1,0 +1,82 @@
+"""Digests change with every field of a settings record that can change a result."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import pytest
+import torch
+
+from gigassl.bags.prepare import TileSettings
+from gigassl.digests import digest_of_settings, digest_of_tensors
+from gigassl.pipeline.embed import EmbedSettings
+from gigassl.slides.grid import GridSettings
+from gigassl.slides.tissue import TissueSettings
+
+
+def _other(value: Any) -> Any:
+    """A different, valid value of the same kind."""
+    if value is None:
+        return 0.25
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 0.99
+    if isinstance(value, tuple):
+        return (*value[:-1], _other(value[-1]))
+    raise AssertionError(f"no other value known for {value!r}")
+
+
+@pytest.mark.parametrize(
+    "settings", [GridSettings(), TissueSettings(), TileSettings(), EmbedSettings()], ids=repr
+)
+def test_changing_any_one_field_changes_the_digest(settings: Any) -> None:
+    digests = {digest_of_settings(settings)}
+    digested = [f for f in fields(settings) if f.metadata.get("digest", True)]
+    for f in digested:
+        value = getattr(settings, f.name)
+        if hasattr(value, "__dataclass_fields__"):
+            first = fields(value)[0].name
+            changed = replace(value, **{first: _other(getattr(value, first))})
+        else:
+            changed = _other(value)
+        digests.add(digest_of_settings(replace(settings, **{f.name: changed})))
+    assert len(digests) == len(digested) + 1
+
+
+def test_what_cannot_change_a_result_is_left_out() -> None:
+    assert digest_of_settings(TileSettings(fast=True)) == digest_of_settings(
+        TileSettings(fast=False)
+    )
+
+
+def test_a_field_without_digest_is_the_only_way_out() -> None:
+    @dataclass(frozen=True)
+    class Wish:
+        size: int = 1
+        workers: int = field(default=1, metadata={"digest": False})
+
+    assert digest_of_settings(Wish(workers=8)) == digest_of_settings(Wish())
+    assert digest_of_settings(Wish(size=8)) != digest_of_settings(Wish())
+
+
+def test_weights_digest_sees_names_dtypes_shapes_and_bytes_but_not_order() -> None:
+    a, b = torch.arange(6.0), torch.ones(2, dtype=torch.bfloat16)
+    digest = digest_of_tensors({"a": a, "b": b})
+    assert digest == digest_of_tensors({"b": b, "a": a})
+    variants = [
+        {"a": a, "c": b},
+        {"a": a.reshape(2, 3), "b": b},
+        {"a": a.double(), "b": b},
+        {"a": a + 1e-6, "b": b},
+        {"a": a, "b": b.half()},
+    ]
+    assert len({digest, *map(digest_of_tensors, variants)}) == len(variants) + 1
+
+
+def test_a_non_contiguous_tensor_has_the_digest_of_its_values() -> None:
+    matrix = torch.arange(6.0).reshape(2, 3)
+    assert digest_of_tensors({"w": matrix.t()}) == digest_of_tensors({"w": matrix.t().contiguous()})

@@ -1,0 +1,14 @@
+from gigassl.errors import SlideError, unknown_name
+
+
+def test_unknown_name_lists_choices_and_guesses() -> None:
+    text = str(unknown_name("tile encoder", "resnet81", known=["resnet18", "vit"]))
+    assert text == "unknown tile encoder 'resnet81'; did you mean 'resnet18'? known: resnet18, vit"
+    text = str(unknown_name("tile encoder", "zzz", known=["resnet18", "vit"]))
+    assert text == "unknown tile encoder 'zzz'; known: resnet18, vit"
+
+
+def test_slide_error_says_reason_and_detail() -> None:
+    error = SlideError("the file is damaged", stage="read", detail="libtiff: bad offset")
+    assert str(error) == "the file is damaged (libtiff: bad offset)"
+    assert (error.stage, error.reason) == ("read", "the file is damaged")
