@@ -23,7 +23,7 @@ from gigassl.digests import plain
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
 from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
-from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord, Precision
+from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord
 from gigassl.tiles.weights import (
     SUFFIXES,
     Checkpoint,
@@ -69,7 +69,7 @@ def load_encoder(
     *,
     backend: str = "torch",
     device: str = "auto",
-    precision: Precision | None = None,
+    precision: str | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     options: LoadingOptions = LoadingOptions(),
 ) -> TileEncoder:

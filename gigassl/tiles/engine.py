@@ -1,7 +1,7 @@
 """The inference engine: a tile encoder turns tiles (bytes) into features, on any backend."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class EngineSettings:
 
     backend: str = "torch"
     device: str = field(default="auto", metadata={"digest": False})
-    precision: Precision | None = None
+    precision: str | None = None
     batch_size: int = DEFAULT_BATCH_SIZE
     compiled: bool = False
     threads: int | None = field(default=None, metadata={"digest": False})
@@ -49,6 +49,7 @@ class EngineSettings:
             raise SettingsError(f"threads must be at least 1; got {self.threads}")
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Runs a network on whole batches of the right size."""
 
@@ -86,7 +87,7 @@ class TileEncoder:
     @property
     def precision(self) -> Precision:
         """Arithmetic of the network: "fp32" or "bf16"."""
-        return self.settings.precision or "fp32"
+        return "bf16" if self.settings.precision == "bf16" else "fp32"
 
     @property
     def backend(self) -> str:
@@ -181,16 +182,14 @@ def _check_device(device: str, backend: str) -> None:
         )
 
 
-def _decided_precision(
-    wish: Precision | None, *, record: EncoderRecord, device: str
-) -> Literal["fp32", "bf16"]:
+def _decided_precision(wish: str | None, *, record: EncoderRecord, device: str) -> Precision:
     if wish == "bf16" and record.bf16_error is not None and record.bf16_error > MAX_BF16_ERROR:
         raise SettingsError(
             f"encoder '{record.name}' does not allow bf16: it moves features of real tissue by "
             f"{record.bf16_error:.1%}, more than {MAX_BF16_ERROR:.0%}; use --precision fp32"
         )
     if wish is not None:
-        return wish
+        return "bf16" if wish == "bf16" else "fp32"
     return record.precision if has_fast_bf16(device) else "fp32"
 
 
@@ -235,8 +234,9 @@ class TorchBackend:
 
 def _padded(tiles: UInt8[np.ndarray, "tile row col 3"], *, n_tiles: int) -> Tensor:
     if len(tiles) == n_tiles:
-        # PyTorch warns about read-only memory, though nothing here writes to it
-        return torch.from_numpy(tiles if tiles.flags.writeable else tiles.copy())
+        # PyTorch takes neither negative strides nor, without a warning, read-only memory
+        fit = tiles.flags.c_contiguous and tiles.flags.writeable
+        return torch.from_numpy(tiles if fit else tiles.copy())
     batch = torch.zeros((n_tiles, *tiles.shape[1:]), dtype=torch.uint8)
     batch.numpy()[: len(tiles)] = tiles
     return batch

@@ -38,16 +38,16 @@ class ConvStem(nn.Module):
     def __init__(
         self,
         *,
-        img_size: int = 224,
+        img_size: tuple[int, int] = (224, 224),
         patch_size: int = 4,
         in_chans: int = 3,
         embed_dim: int = 96,
         **_layout: object,
     ) -> None:
         super().__init__()
-        self.img_size = (img_size, img_size)
+        self.img_size = img_size
         self.patch_size = (patch_size, patch_size)
-        self.grid_size = (img_size // patch_size, img_size // patch_size)
+        self.grid_size = (img_size[0] // patch_size, img_size[1] // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         eighth, quarter = embed_dim // 8, embed_dim // 4
         self.proj = nn.Sequential(
