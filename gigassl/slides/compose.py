@@ -1,0 +1,312 @@
+"""Composes one synthetic slide: a picture like H&E at a glance, with everything in it known."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+from gigassl.errors import SettingsError
+from gigassl.slides.disturb import (
+    PenColour,
+    draw_black_border,
+    draw_dust,
+    draw_glass_edge,
+    draw_pen,
+)
+from gigassl.slides.paint import (
+    STAIN_OD,
+    TISSUE_TYPES,
+    colour_stains,
+    lobule_mask,
+    paint_stains,
+    smooth_noise,
+)
+
+Arrangement = Literal["mixed", "clustered"]
+ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
+
+_VARIANTS = 6  # squares painted per tissue type; each is also turned and mirrored, so 48 looks
+_SHAPE_STEP = 16  # tissue outlines are drawn this much coarser, then sharpened
+NO_TISSUE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticSettings:
+    """Everything that decides a synthetic slide; same settings, same pixels.
+
+    Attributes:
+        width_px, height_px: size of the finest level.
+        mpp: µm/px of the finest level.
+        seed: decides shapes, squares, stains; outline, squares and stains of a seed are the same in
+            both arrangements.
+        composition: shares of the ``TISSUE_TYPES``, in that order; scaled to sum to 1.
+        arrangement: ``mixed`` strews the types at random, ``clustered`` gives each type one region.
+            Both hold exactly the same squares, so an average over tiles cannot tell them apart.
+        cell_um: side of the square that holds one type; the default is a 224 px tile at 0.5 µm/px.
+        tissue_fraction: share of the slide that is tissue.
+        fragments: pieces of tissue.
+        stain_strength: 1 is a usual stain, 0.35 a pale one.
+        stain_variation: how far colours stray from slide to slide; 0 keeps the reference stain.
+        pen: colour of a pen mark, or None.
+        border: frame the slide in black, as scanners fill what they did not scan.
+        glass_edge: a grey shadow of the cover slip's edge.
+        dust: grey specks on the glass.
+        blank: glass only.
+    """
+
+    width_px: int = 4032
+    height_px: int = 4032
+    mpp: float = 0.5
+    seed: int = 0
+    composition: tuple[float, ...] = (0.35, 0.25, 0.15, 0.15, 0.10, 0.0)
+    arrangement: Arrangement = "mixed"
+    cell_um: float = 112.0
+    tissue_fraction: float = 0.45
+    fragments: int = 1
+    stain_strength: float = 1.0
+    stain_variation: float = 1.0
+    pen: PenColour | None = None
+    border: bool = False
+    glass_edge: bool = False
+    dust: bool = False
+    blank: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.width_px, self.height_px) < 2 * self.cell_px:
+            raise SettingsError(
+                f"a synthetic slide needs at least two squares of {self.cell_px} px a side; "
+                f"got {self.width_px} × {self.height_px} px"
+            )
+        if len(self.composition) != len(TISSUE_TYPES) or min(self.composition) < 0:
+            raise SettingsError(
+                f"composition needs a share ≥ 0 for each of {', '.join(TISSUE_TYPES)}; "
+                f"got {self.composition}"
+            )
+        if sum(self.composition) <= 0:
+            raise SettingsError("composition must hold at least one share above 0")
+        if self.arrangement not in ARRANGEMENTS:
+            raise SettingsError(f"arrangement is mixed or clustered; got '{self.arrangement}'")
+        if not 0.0 < self.tissue_fraction <= 0.8:
+            raise SettingsError(
+                f"tissue fraction must be above 0 and at most 0.8; got {self.tissue_fraction}"
+            )
+
+    @property
+    def cell_px(self) -> int:
+        """Side in px of the square that holds one tissue type."""
+        return max(16, round(self.cell_um / self.mpp))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticSlide:
+    """A painted slide and the truth about it.
+
+    Attributes:
+        image: the finest level.
+        tissue: True where there is tissue that no pen mark or border hides.
+        types: tissue type of each square of ``cell_px`` (index into ``TISSUE_TYPES``), -1 where the
+            square is less than half tissue.
+        settings: what it was painted from.
+    """
+
+    image: UInt8[np.ndarray, "row col 3"]
+    tissue: Bool[np.ndarray, "row col"]
+    types: Int64[np.ndarray, "cell_row cell_col"]
+    settings: SyntheticSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bank:
+    """Painted squares of one slide and the weight with which each covers the common ground."""
+
+    squares: list[list[UInt8[np.ndarray, "row col 3"]]]
+    masks: list[Float32[np.ndarray, "row col"]]
+    ground: UInt8[np.ndarray, "row col 3"]
+
+
+def paint_slide(settings: SyntheticSettings) -> SyntheticSlide:
+    """Paints a slide; a 4,032 px square takes about a second."""
+    streams = np.random.SeedSequence(settings.seed).spawn(5)
+    shape_rng, bank_rng, stain_rng, place_rng, glass_rng = map(np.random.default_rng, streams)
+    stain_od, glass = _draw_stain(settings, rng=stain_rng)
+    image = _paint_glass(settings, glass=glass, rng=glass_rng)
+    tissue = np.zeros(image.shape[:2], dtype=bool)
+    types = _cell_tissue(tissue, cell_px=settings.cell_px).astype(np.int64) + NO_TISSUE
+    if not settings.blank:
+        tissue = _tissue_shape(settings, rng=shape_rng)
+        held = _cell_tissue(tissue, cell_px=settings.cell_px)
+        bank = _paint_bank(settings, stain_od=stain_od, glass=glass, rng=bank_rng)
+        types, variants = _place_types(held >= 0.5, settings, rng=place_rng)
+        canvas = _paint_squares(types, variants, settings=settings, bank=bank)
+        image = _lay_on_glass(canvas, image, tissue=tissue)
+    hidden = _disturb(image, settings, rng=glass_rng)
+    return SyntheticSlide(image=image, tissue=tissue & ~hidden, types=types, settings=settings)
+
+
+def _draw_stain(
+    settings: SyntheticSettings, *, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Optical density of both stains and the colour of the glass, strayed from the reference."""
+    stray = settings.stain_variation
+    od = STAIN_OD * (1 + 0.07 * stray * rng.standard_normal(STAIN_OD.shape).clip(-2, 2))
+    strengths = np.exp(0.12 * stray * rng.standard_normal((2, 1)).clip(-2, 2))
+    glass = np.array([243.0, 242.0, 245.0]) - stray * rng.uniform(0, 4) + rng.uniform(-1, 1, 3)
+    return od * strengths * settings.stain_strength, glass
+
+
+def _paint_glass(
+    settings: SyntheticSettings, *, glass: np.ndarray, rng: np.random.Generator
+) -> UInt8[np.ndarray, "row col 3"]:
+    shape = (settings.height_px, settings.width_px)
+    grain = rng.normal(0.0, 1.0, (256, 256, 3))
+    patch = np.clip(glass + grain + 0.5, 0, 255).astype(np.uint8)
+    repeats = (-(-shape[0] // 256), -(-shape[1] // 256), 1)
+    return np.ascontiguousarray(np.tile(patch, repeats)[: shape[0], : shape[1]])
+
+
+def _tissue_shape(
+    settings: SyntheticSettings, *, rng: np.random.Generator
+) -> Bool[np.ndarray, "row col"]:
+    """Ragged fragments that cover ``tissue_fraction`` of the slide and stay off its edges."""
+    full = (settings.height_px, settings.width_px)
+    rows, cols = (max(8, length // _SHAPE_STEP) for length in full)
+    y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, cols), indexing="ij")
+    field = np.full((rows, cols), -9.0)
+    for i in range(settings.fragments):
+        # fragments lie side by side along the longer side
+        along = (2 * i + 1) / settings.fragments - 1
+        across = rng.uniform(-0.12, 0.12)
+        centre_x, centre_y = (along, across) if cols >= rows else (across, along)
+        a, b = rng.uniform(0.8, 1.1, 2) / (settings.fragments if settings.fragments > 1 else 1)
+        field = np.maximum(field, 1 - np.hypot((x - centre_x) / a, (y - centre_y) / b))
+    side = min(rows, cols)
+    for share, weight in ((0.30, 0.16), (0.12, 0.08), (0.04, 0.03)):
+        field = field + weight * smooth_noise((rows, cols), scale_px=max(2, side * share), rng=rng)
+    rim = np.minimum(1 - np.abs(x), 1 - np.abs(y))
+    field = np.where(rim < 0.04, -9.0, field - np.clip(0.15 - rim, 0, 1) * 4)
+    level = np.quantile(field, 1 - settings.tissue_fraction)
+    sharp = cv2.resize(
+        np.maximum(field - level, -1).astype(np.float32), full[::-1], interpolation=cv2.INTER_LINEAR
+    )
+    sharp += 0.012 * smooth_noise(full, scale_px=12 / settings.mpp, rng=rng)
+    return np.asarray(sharp > 0)
+
+
+def _cell_tissue(
+    tissue: Bool[np.ndarray, "row col"], *, cell_px: int
+) -> Float32[np.ndarray, "cell_row cell_col"]:
+    """Fraction of tissue of each whole square; squares cut by the slide's edge are left out."""
+    rows, cols = (length // cell_px for length in tissue.shape)
+    whole = tissue[: rows * cell_px, : cols * cell_px].astype(np.float32)
+    return np.asarray(cv2.resize(whole, (cols, rows), interpolation=cv2.INTER_AREA)).reshape(
+        rows, cols
+    )
+
+
+def _paint_bank(
+    settings: SyntheticSettings,
+    *,
+    stain_od: np.ndarray,
+    glass: np.ndarray,
+    rng: np.random.Generator,
+) -> _Bank:
+    side, mpp = settings.cell_px, settings.mpp
+
+    def square(tissue_type: int, side_px: int) -> UInt8[np.ndarray, "row col 3"]:
+        stains = paint_stains(TISSUE_TYPES[tissue_type], side_px=side_px, mpp=mpp, rng=rng)
+        return colour_stains(stains, stain_od=stain_od, glass_rgb=glass)
+
+    used = [share > 0 for share in settings.composition]
+    return _Bank(
+        squares=[
+            [square(t, side) for _ in range(_VARIANTS)] if used[t] else [] for t in range(len(used))
+        ],
+        masks=[lobule_mask(side, mpp=mpp, rng=rng) for _ in range(_VARIANTS)],
+        ground=square(TISSUE_TYPES.index("stroma"), 3 * side),
+    )
+
+
+def _place_types(
+    held: Bool[np.ndarray, "cell_row cell_col"],
+    settings: SyntheticSettings,
+    *,
+    rng: np.random.Generator,
+) -> tuple[Int64[np.ndarray, "cell_row cell_col"], Int64[np.ndarray, "cell_row cell_col"]]:
+    """Type and look of each square; both arrangements deal out exactly the same squares."""
+    rows, cols = np.nonzero(held)
+    shares = np.array(settings.composition) / sum(settings.composition)
+    ends = np.rint(np.cumsum(shares) * len(rows)).astype(np.int64)
+    dealt = np.searchsorted(ends, np.arange(len(rows)), side="right").astype(np.int64)
+    looks = rng.integers(0, _VARIANTS * 8, len(rows))
+    # every draw is made for both arrangements, so that a seed means the same slide in both
+    strewn = rng.permutation(len(rows))
+    turn = rng.uniform(0, 2 * np.pi)
+    bends = smooth_noise(held.shape, scale_px=max(2.0, max(held.shape) / 3), rng=rng)
+    order_of_types = rng.permutation(len(shares))
+    if settings.arrangement == "clustered":
+        along = rows * np.sin(turn) + cols * np.cos(turn) + 0.12 * max(held.shape) * bends[held]
+        deck = np.argsort(order_of_types[dealt], kind="stable")
+        places = np.argsort(along, kind="stable")
+    else:
+        deck, places = np.arange(len(rows)), strewn
+    types = np.full(held.shape, NO_TISSUE, dtype=np.int64)
+    variants = np.zeros(held.shape, dtype=np.int64)
+    types[rows[places], cols[places]] = dealt[deck]
+    variants[rows[places], cols[places]] = looks[deck]
+    return types, variants
+
+
+def _paint_squares(
+    types: Int64[np.ndarray, "cell_row cell_col"],
+    variants: Int64[np.ndarray, "cell_row cell_col"],
+    *,
+    settings: SyntheticSettings,
+    bank: _Bank,
+) -> UInt8[np.ndarray, "row col 3"]:
+    """The common stroma, mirrored to and fro so that no seam shows, with the squares on it."""
+    side, period = settings.cell_px, len(bank.ground)
+    bounce = np.concatenate([np.arange(period), np.arange(period)[::-1]])
+    row_ids = bounce[np.arange(settings.height_px) % (2 * period)]
+    col_ids = bounce[np.arange(settings.width_px) % (2 * period)]
+    canvas: UInt8[np.ndarray, "row col 3"] = bank.ground[row_ids][:, col_ids]
+    rest = [1 - mask for mask in bank.masks]
+    for row, col in np.argwhere(types != NO_TISSUE):
+        variant, look = divmod(int(variants[row, col]), 8)
+        square = np.rot90(bank.squares[types[row, col]][variant], look % 4)
+        square = np.ascontiguousarray(square[:, ::-1] if look >= 4 else square)
+        place = (slice(row * side, (row + 1) * side), slice(col * side, (col + 1) * side))
+        which = (variant + look) % _VARIANTS
+        canvas[place] = cv2.blendLinear(square, canvas[place], bank.masks[which], rest[which])
+    return canvas
+
+
+def _lay_on_glass(
+    canvas: UInt8[np.ndarray, "row col 3"],
+    glass: UInt8[np.ndarray, "row col 3"],
+    *,
+    tissue: Bool[np.ndarray, "row col"],
+) -> UInt8[np.ndarray, "row col 3"]:
+    cover = cv2.GaussianBlur(tissue.astype(np.float32), (0, 0), sigmaX=1.2)
+    laid: UInt8[np.ndarray, "row col 3"] = cv2.blendLinear(canvas, glass, cover, 1 - cover)
+    return laid
+
+
+def _disturb(
+    image: UInt8[np.ndarray, "row col 3"],
+    settings: SyntheticSettings,
+    *,
+    rng: np.random.Generator,
+) -> Bool[np.ndarray, "row col"]:
+    """Draws what does not belong to the tissue onto the image; True where it hides tissue."""
+    hidden = np.zeros(image.shape[:2], dtype=bool)
+    if settings.dust:
+        draw_dust(image, mpp=settings.mpp, rng=rng)
+    if settings.glass_edge:
+        draw_glass_edge(image, mpp=settings.mpp, rng=rng)
+    if settings.pen is not None:
+        hidden |= draw_pen(image, settings.pen, rng=rng)
+    if settings.border:
+        hidden |= draw_black_border(image)
+    return hidden
