@@ -1,6 +1,6 @@
 """Tiles per second of the encoders, contenders interleaved in one run, with their relative error.
 
-    python -m benchmarks.encode_tiles --images DIR [--reps 5] [--batch-size 32] [--threads 2]
+    python -m benchmarks.encode_tiles --images DIR [--reps 5] [--batch-size 16] [--threads 2]
 
 Prints one JSON line per number. Errors are relative to eager fp32 on the same tiles. ResNet18 and
 ViT-S carry random weights here (nothing is downloaded); EfficientNet-Lite0 is trained, bundled.
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=GLAS)
     parser.add_argument("--reps", type=int, default=5)
     parser.add_argument("--tiles", type=int, default=96)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--encoders", nargs="+", default=["random:resnet18@layer3", "efficientnet-lite0"]

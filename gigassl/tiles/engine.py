@@ -15,7 +15,7 @@ from gigassl.tiles.networks import folded
 from gigassl.tiles.records import MAX_BF16_ERROR, EncoderRecord, Precision
 
 BACKENDS = ("torch", "openvino")
-DEFAULT_BATCH_SIZE = 32
+DEFAULT_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True, kw_only=True)

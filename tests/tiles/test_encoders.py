@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_random_weights_follow_the_seed_and_leave_the_global_state_alone() -> No
 
 
 def test_cut_network_is_the_mean_of_layer3(tmp_path: Path) -> None:
-    network = timm.create_model("resnet18", pretrained=False).eval()
+    network: Any = timm.create_model("resnet18", pretrained=False).eval()
     path = tmp_path / "resnet.pth"
     torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, path)
     encoder = load_encoder(f"{path}::{RESNET}", precision="fp32", batch_size=2)

@@ -97,7 +97,7 @@ def test_a_batch_of_the_wrong_length_is_refused(n: int) -> None:
 
 
 def test_features_that_are_not_numbers_are_a_failure_of_the_slide() -> None:
-    network = plain_network(NAME)
+    network: Any = plain_network(NAME)
     network.conv1.weight.data[0, 0, 0, 0] = float("nan")
     record = replace(encoder_record(NAME), bf16_error=None)
     encoder = TileEncoder(network, record=record, settings=EngineSettings(batch_size=2))
@@ -137,7 +137,7 @@ def test_identity_changes_with_what_changes_features_and_not_with_threads() -> N
 
 
 def test_folding_keeps_the_function_and_gives_up_on_other_orders() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).eval()
+    network: Any = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).eval()
     network[1].running_mean.fill_(0.3)
     network[1].running_var.fill_(4.0)
     found = folded(network, input_px=8)
@@ -154,7 +154,7 @@ def test_folding_keeps_the_function_and_gives_up_on_other_orders() -> None:
             convolved: torch.Tensor = self.conv(self.norm(images))
             return convolved
 
-    other = NormFirst().eval()
+    other: Any = NormFirst().eval()
     other.norm.running_var.fill_(4.0)
     assert folded(other, input_px=8) is other
 
@@ -163,7 +163,7 @@ def test_folding_keeps_the_function_and_gives_up_on_other_orders() -> None:
 @pytest.mark.skipif(not has_fast_bf16("cpu"), reason="this CPU has no bf16 arithmetic")
 def test_bf16_of_a_resnet_moves_features_of_real_tissue_by_less_than_the_bar() -> None:
     paths = sorted((SHARED / "data" / "glas" / "images").glob("*"))[::20]
-    batch = np.stack([cv2.imread(str(path))[:224, :224, ::-1] for path in paths])
+    batch = np.stack([np.asarray(cv2.imread(str(path)))[:224, :224, ::-1] for path in paths])
     full, half = (
         load_encoder(NAME, precision=precision, batch_size=len(batch)).encode(batch)
         for precision in ("fp32", "bf16")

@@ -30,7 +30,7 @@ def test_cls_and_mean_patch_leaves_out_the_registers() -> None:
         options={"reg_tokens": 4, "no_embed_class": True, "dynamic_img_size": True},
         dim=384,
     )
-    network = pooled_network(record).eval()
+    network: Any = pooled_network(record).eval()
     with torch.inference_mode():
         images = torch.rand(2, 3, 224, 224)
         tokens = network.transformer.forward_features(images)
@@ -64,5 +64,6 @@ def test_bf16_only_where_it_was_measured_to_be_harmless() -> None:
     "wrong", [{"mpp": 0.0}, {"mpp": float("inf")}, {"dim": 0}, {"std": (0.1, 0.0, 0.1)}]
 )
 def test_a_record_refuses_absurd_facts(wrong: dict[str, Any]) -> None:
+    facts: dict[str, Any] = {"name": "x", "source": "timm", "architecture": "x", "dim": 4}
     with pytest.raises(SettingsError, match=re.escape("encoder 'x'")):
-        EncoderRecord(**{"name": "x", "source": "timm", "architecture": "x", "dim": 4} | wrong)
+        EncoderRecord(**facts | wrong)
