@@ -1,0 +1,251 @@
+"""Fast JPEG path: the stored tiles of a JPEG-tiled TIFF or SVS, decoded from the mapped file."""
+
+import mmap
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import tifffile
+from jaxtyping import Int64, UInt8
+
+from gigassl.errors import SlideError
+from gigassl.files import machine_error
+
+VENDORS = frozenset({"aperio", "generic-tiff"})
+CACHE_BYTES = 256 << 20
+
+_SOI = b"\xff\xd8"
+# says "the three components are RGB"; without it libjpeg takes them for YCbCr
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+_JPEG = 7
+_RGB = 2
+_REDUCTIONS = (1, 2, 4, 8)
+
+Tile = UInt8[np.ndarray, "row col 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTiles:
+    """Where the JPEG tiles of one pyramid level lie in the file.
+
+    Attributes:
+        width, height: size of the level, px.
+        tile_width, tile_height: size of a stored tile, px.
+        offsets, counts: byte position and length of each tile, row by row.
+        prefix: what stands before a tile's own bytes (start marker, colour marker, shared tables);
+            empty where a stored tile is a whole JPEG already.
+    """
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+    offsets: Int64[np.ndarray, " stored"]
+    counts: Int64[np.ndarray, " stored"]
+    prefix: bytes
+
+    @property
+    def columns(self) -> int:
+        """Stored tiles in a row."""
+        return -(-self.width // self.tile_width)
+
+
+class TileCache:
+    """Decoded tiles, least recently used out first, bounded in bytes; safe across threads."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._tiles: OrderedDict[int, Tile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: int) -> Tile | None:
+        """The decoded tile, if still there."""
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+            return tile
+
+    def put(self, key: int, tile: Tile) -> None:
+        """Keeps a decoded tile, dropping the least recently used ones over the bound."""
+        with self._lock:
+            if key in self._tiles:
+                return
+            self._tiles[key] = tile
+            self._bytes += tile.nbytes
+            while self._bytes > self._max_bytes:
+                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+
+
+class JpegLevel:
+    """One pyramid level, read by decoding its stored JPEG tiles.
+
+    Attributes:
+        width, height: size in px, after ``reduction``.
+        tile_width, tile_height: size of a decoded tile in px, after ``reduction``.
+    """
+
+    def __init__(
+        self, file: mmap.mmap, stored: StoredTiles, *, reduction: int = 1, cache_bytes: int
+    ) -> None:
+        self.width = -(-stored.width // reduction)
+        self.height = -(-stored.height // reduction)
+        self.tile_width = stored.tile_width // reduction
+        self.tile_height = stored.tile_height // reduction
+        self._reduction = reduction
+        self._stored = stored
+        self._columns = stored.columns
+        self._file = memoryview(file)
+        self._cache = TileCache(cache_bytes)
+        self._tile_shape = (self.tile_height, self.tile_width, 3)
+
+    def holds(self, x: int, y: int, *, width: int, height: int) -> bool:
+        """Whether the region lies inside the level and every tile under it is stored."""
+        if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
+            return False
+        counts = self._stored.counts
+        rows, cols = self._span(y, height, self.tile_height), self._span(x, width, self.tile_width)
+        return all(counts[row * self._columns + col] > 0 for row in rows for col in cols)
+
+    def read_into(self, out: Tile, x: int, y: int) -> None:
+        """Fills ``out`` with the region whose top-left corner is (x, y), px of this level.
+
+        Raises:
+            SlideError: a stored tile is damaged.
+        """
+        height, width = out.shape[:2]
+        tile_w, tile_h = self.tile_width, self.tile_height
+        if out.shape == self._tile_shape and x % tile_w == 0 and y % tile_h == 0:
+            self._decode((y // tile_h) * self._columns + x // tile_w, out=out)
+            return
+        for row in self._span(y, height, tile_h):
+            top = row * tile_h
+            y0, y1 = max(y, top), min(y + height, top + tile_h)
+            for col in self._span(x, width, tile_w):
+                left = col * tile_w
+                x0, x1 = max(x, left), min(x + width, left + tile_w)
+                tile = self._tile(row * self._columns + col)
+                out[y0 - y : y1 - y, x0 - x : x1 - x] = tile[
+                    y0 - top : y1 - top, x0 - left : x1 - left
+                ]
+
+    @staticmethod
+    def _span(start: int, length: int, step: int) -> range:
+        return range(start // step, (start + length - 1) // step + 1)
+
+    def _tile(self, index: int) -> Tile:
+        tile = self._cache.get(index)
+        if tile is None:
+            tile = np.empty(self._tile_shape, np.uint8)
+            self._decode(index, out=tile)
+            self._cache.put(index, tile)
+        return tile
+
+    def _decode(self, index: int, *, out: Tile) -> None:
+        stored = self._stored
+        start, count = int(stored.offsets[index]), int(stored.counts[index])
+        data: bytes | memoryview = self._file[start : start + count]
+        if len(data) < count:
+            raise self._damaged(index, "the file ends before it")
+        if stored.prefix:
+            data = b"".join((stored.prefix, data[2:]))
+        try:
+            if self._reduction == 1:
+                tile = simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+            else:
+                tile = simplejpeg.decode_jpeg(
+                    data,
+                    "RGB",
+                    min_width=self.tile_width,
+                    min_height=self.tile_height,
+                    buffer=out,
+                )
+        except ValueError as error:
+            raise self._damaged(index, str(error)) from error
+        if tile.shape != self._tile_shape:
+            raise self._damaged(index, f"{tile.shape[1]} × {tile.shape[0]} px inside")
+
+    def _damaged(self, index: int, detail: str) -> SlideError:
+        row, column = divmod(index, self._columns)
+        return SlideError(
+            f"the stored JPEG tile in row {row}, column {column} is damaged; copy the file again",
+            stage="read",
+            detail=detail,
+        )
+
+
+def open_jpeg_level(
+    path: Path, size: tuple[int, int], *, reduction: int = 1, cache_bytes: int = CACHE_BYTES
+) -> JpegLevel | None:
+    """The pyramid level of ``size`` (width, height) px, if the file stores it as JPEG tiles.
+
+    Args:
+        path: a TIFF or SVS file.
+        size: the level's size, px.
+        reduction: 2, 4 or 8 decodes each tile that much smaller (libjpeg's scaled DCT: faster,
+            and slightly other pixels than averaging).
+        cache_bytes: bound of the decoded tiles kept for reads that straddle them.
+
+    Raises:
+        MachineError: no file handles left.
+    """
+    assert reduction in _REDUCTIONS
+    try:
+        with path.open("rb") as handle:
+            stored = _find_level(path, size)
+            if stored is None or stored.tile_width % reduction or stored.tile_height % reduction:
+                return None
+            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        known = machine_error(error, doing=f"cannot open {path}")
+        if known is not None:
+            raise known from error
+        raise SlideError(
+            "the file cannot be read", stage="open", detail=error.strerror or str(error)
+        ) from error
+    return JpegLevel(mapped, stored, reduction=reduction, cache_bytes=cache_bytes)
+
+
+def _find_level(path: Path, size: tuple[int, int]) -> StoredTiles | None:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            for page in tiff.pages:
+                if isinstance(page, tifffile.TiffPage) and _is_jpeg_tiled(page, size):
+                    return _stored_tiles(page)
+    except (tifffile.TiffFileError, ValueError, KeyError, IndexError):
+        return None  # OpenSlide reads some files that tifffile does not; they go without
+    return None
+
+
+def _is_jpeg_tiled(page: tifffile.TiffPage, size: tuple[int, int]) -> bool:
+    return (
+        bool(page.is_tiled)
+        and page.compression == _JPEG
+        and (page.imagewidth, page.imagelength) == size
+        and (page.samplesperpixel, page.bitspersample, page.planarconfig) == (3, 8, 1)
+    )
+
+
+def _stored_tiles(page: tifffile.TiffPage) -> StoredTiles | None:
+    stored = StoredTiles(
+        width=page.imagewidth,
+        height=page.imagelength,
+        tile_width=page.tilewidth,
+        tile_height=page.tilelength,
+        offsets=np.asarray(page.dataoffsets, np.int64),
+        counts=np.asarray(page.databytecounts, np.int64),
+        prefix=_prefix(page.jpegtables, is_rgb=page.photometric == _RGB),
+    )
+    rows = -(-stored.height // stored.tile_height)
+    return stored if len(stored.offsets) == len(stored.counts) == rows * stored.columns else None
+
+
+def _prefix(tables: bytes | None, *, is_rgb: bool) -> bytes:
+    # shared tables are a JPEG of their own: start marker, tables, end marker
+    body = tables[2:-2] if tables else b""
+    colour = _ADOBE_RGB if is_rgb else b""
+    return _SOI + colour + body if body or colour else b""

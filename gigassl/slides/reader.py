@@ -1,0 +1,224 @@
+"""Slide: an open whole-slide image; the only module that knows OpenSlide."""
+
+import hashlib
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import openslide
+from jaxtyping import UInt8
+from PIL import Image
+
+from gigassl.errors import SlideError, Stage
+from gigassl.files import MachineError, machine_error
+from gigassl.slides.average import shrink_blockwise
+from gigassl.slides.grid import SlideInfo
+from gigassl.slides.resolution import Source, find_resolution
+
+# raster-order reads that straddle stored tiles find the previous row of tiles still decoded
+_CACHE_BYTES = 128 << 20
+_EDGE_BYTES = 1 << 20
+
+
+class Slide:
+    """An open slide; a context manager whose reads may come from several threads at once.
+
+    Attributes:
+        path: the file.
+        info: size, resolution (µm/px) and pyramid.
+        mpp_source: who said the resolution.
+        vendor: OpenSlide's name of the format.
+        digest: 16 hex digits that name the slide's content, without its modification time.
+        level_sizes: (width, height) of each pyramid level, px.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        handle: openslide.OpenSlide,
+        *,
+        cohort_mpp: float | None = None,
+        default_mpp: float | None = None,
+    ) -> None:
+        resolution = find_resolution(
+            handle.properties, cohort_mpp=cohort_mpp, default_mpp=default_mpp
+        )
+        width_l0, height_l0 = handle.dimensions
+        self.path = path
+        self.info = SlideInfo(
+            width_l0=width_l0,
+            height_l0=height_l0,
+            mpp=resolution.mpp,
+            downsamples=tuple(handle.level_downsamples),
+        )
+        self.mpp_source: Source = resolution.source
+        self.vendor = handle.properties[openslide.PROPERTY_NAME_VENDOR]
+        self.digest = _digest(path, quickhash=handle.properties.get("openslide.quickhash-1"))
+        self.level_sizes: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
+        colour = handle.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
+        self._background = tuple(int(colour[i : i + 2], 16) for i in (0, 2, 4))
+        self._handle = handle
+
+    def read_region(
+        self, x_l0: int, y_l0: int, *, level: int, width: int, height: int
+    ) -> UInt8[np.ndarray, "row col 3"]:
+        """Pixels of one region; where the slide holds no data, its background colour.
+
+        Args:
+            x_l0, y_l0: top-left corner in level-0 px.
+            level: pyramid level to read.
+            width, height: size in px of that level.
+
+        Raises:
+            SlideError: the stored pixels are damaged or truncated.
+            MachineError: no file handles left.
+        """
+        try:
+            rgba = self._handle.read_region((x_l0, y_l0), level, (width, height))
+        except openslide.OpenSlideError as error:
+            _raise_if_out_of_handles(self.path)
+            raise SlideError(
+                "its pixels cannot be read: the file is truncated or damaged; copy it again",
+                stage="read",
+                detail=str(error),
+            ) from error
+        pixels = np.asarray(rgba)
+        if pixels[..., 3].min(initial=255) == 255:
+            return np.ascontiguousarray(pixels[..., :3])
+        background = Image.new("RGB", rgba.size, self._background)
+        background.paste(rgba, mask=rgba)
+        return np.array(background)
+
+    def thumbnail(self, mpp: float) -> UInt8[np.ndarray, "row col 3"]:
+        """The whole slide at about ``mpp`` µm/px (never enlarged), area-averaged block by block.
+
+        Memory holds the thumbnail and one block, whatever the size of the slide.
+
+        Raises:
+            SlideError: the stored pixels are damaged or truncated.
+        """
+        info = self.info
+        fine_enough = [i for i, d in enumerate(info.downsamples) if info.mpp * d <= mpp * 1.01]
+        level = max(fine_enough, key=lambda i: info.downsamples[i], default=0)
+        downsample = info.downsamples[level]
+        level_width, level_height = self.level_sizes[level]
+        shrink = max(1.0, mpp / (info.mpp * downsample))
+
+        def read(x: int, y: int, *, width: int, height: int) -> UInt8[np.ndarray, "row col 3"]:
+            corner = round(x * downsample), round(y * downsample)
+            return self.read_region(*corner, level=level, width=width, height=height)
+
+        return shrink_blockwise(
+            read,
+            size=(level_width, level_height),
+            out_size=(max(1, round(level_width / shrink)), max(1, round(level_height / shrink))),
+        )
+
+    def close(self) -> None:
+        """Closes the file; reading afterwards is an error."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_slide(
+    path: Path | str, *, cohort_mpp: float | None = None, default_mpp: float | None = None
+) -> Slide:
+    """Opens a slide whose resolution is known.
+
+    Args:
+        path: anything OpenSlide opens.
+        cohort_mpp: µm/px from the cohort table; overrides the file.
+        default_mpp: µm/px for slides that do not say it themselves.
+
+    Raises:
+        SlideError: missing, unreadable, empty, not a slide, damaged, or of unknown resolution.
+        MachineError: no file handles left.
+    """
+    path = Path(path)
+    _check_file(path)
+    handle = _open_handle(path)
+    try:
+        handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+        return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
+    except BaseException:
+        handle.close()
+        raise
+
+
+def _open_handle(path: Path) -> openslide.OpenSlide:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        _raise_if_out_of_handles(path)
+        raise SlideError(
+            "not a whole-slide image that OpenSlide reads: another format, or a damaged header",
+            stage="open",
+            detail=str(error),
+        ) from error
+    except openslide.OpenSlideError as error:
+        _raise_if_out_of_handles(path)
+        raise SlideError(
+            "the file is truncated or damaged; copy it again", stage="open", detail=str(error)
+        ) from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as handle:
+            empty = not handle.read(1)
+    except OSError as error:
+        raise _open_error(path, error) from error
+    if empty:
+        raise SlideError("the file is empty", stage="open")
+
+
+def _open_error(path: Path, error: OSError) -> MachineError | SlideError:
+    known = machine_error(error, doing=f"cannot open {path}")
+    if known is not None:
+        return known
+    stage: Stage = "open"
+    if isinstance(error, FileNotFoundError):
+        return SlideError("the file does not exist", stage=stage)
+    if isinstance(error, PermissionError):
+        return SlideError("no permission to read the file", stage=stage)
+    if isinstance(error, IsADirectoryError):
+        return SlideError("it is a folder, not a slide", stage=stage)
+    return SlideError("the file cannot be read", stage=stage, detail=error.strerror or str(error))
+
+
+def _raise_if_out_of_handles(path: Path) -> None:
+    # OpenSlide reports any failed open as a bad file; its formats need up to a few handles at once
+    with ExitStack() as stack:
+        try:
+            for _ in range(4):
+                stack.enter_context(path.open("rb"))
+        except OSError as error:
+            known = machine_error(error, doing=f"cannot open {path}")
+            if known is not None:
+                raise known from error
+
+
+def _digest(path: Path, *, quickhash: str | None) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        total.update(f"{size}|{quickhash}|".encode())
+        if quickhash is None:
+            handle.seek(0)
+            total.update(handle.read(_EDGE_BYTES))
+            handle.seek(max(0, size - _EDGE_BYTES))
+            total.update(handle.read(_EDGE_BYTES))
+    return total.hexdigest()[:16]
