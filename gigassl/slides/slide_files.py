@@ -29,7 +29,7 @@ class SlideFileSettings:
         tile_px: side of the stored JPEG tiles; a multiple of 16.
         quality: JPEG quality, 1 to 100.
         coding: chroma subsampling (``420``, ``422``, ``444``), ``rgb`` for RGB-coded JPEG,
-            ``rgb-no-marker`` for the same without the Adobe marker (some Aperio scanners write it so),
+            ``rgb-no-marker`` for the same without the Adobe marker (some scanners do so),
             ``progressive`` for progressive 4:2:0.
         downsamples: of the pyramid levels, finest (1) first.
         vendor: ``aperio`` writes an SVS description, ``generic`` TIFF resolution tags.

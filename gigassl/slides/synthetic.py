@@ -36,7 +36,7 @@ def save_slide(
     save_image(slide.image, path, mpp=slide.settings.mpp, settings=settings)
 
 
-def make_cohort(folder: Path, *, n_slides: int = 12, seed: int = 0, side_px: int = 3584) -> Path:
+def make_cohort(folder: Path, *, n_slides: int = 12, seed: int = 0, side_px: int = 3136) -> Path:
     """Paints a cohort and writes its slides and ``cohort.csv``; same arguments, same bytes.
 
     The two labels cross: each composition holds as many mixed as clustered slides. Some patients
