@@ -101,8 +101,8 @@ def require_brightfield(
     share = float(inner.mean())
     if share > settings.max_dark:
         raise SlideError(
-            f"dark background ({share:.0%} of it darker than {settings.dark_level:g} of 255): looks "
-            "like a fluorescence slide; pass --tissue none to embed it anyway",
+            f"dark background ({share:.0%} of it darker than {settings.dark_level:g} of 255): "
+            "looks like a fluorescence slide; pass --tissue none to embed it anyway",
             stage="tissue",
         )
 
@@ -169,7 +169,8 @@ def _tidied(stained: Mask, *, ink: Mask, mpp: float, settings: TissueSettings) -
         mask = np.asarray(closed, dtype=np.uint8)[radius:-radius, radius:-radius]
     holes = _small_pieces(mask == 0, max_px=settings.max_hole_um2 / mpp**2, connectivity=4)
     filled = (mask.astype(bool) | holes) & ~_large_ink(ink, mpp=mpp, settings=settings)
-    return filled & ~_small_pieces(filled, max_px=settings.min_area_um2 / mpp**2, connectivity=8)
+    specks = _small_pieces(filled, max_px=settings.min_area_um2 / mpp**2, connectivity=8)
+    return np.asarray(filled & ~specks)
 
 
 def _large_ink(ink: Mask, *, mpp: float, settings: TissueSettings) -> Mask:
