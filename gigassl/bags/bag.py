@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
 
-from gigassl.bags.info import BagInfo, attributes_from_info
+from gigassl.bags.info import BagInfo, attributes_from_info, info_from_attributes
 from gigassl.bags.layouts import FORMAT, VERSION, Contents, CoordsUnit, Wishes, contents_of
 from gigassl.errors import SlideError
 from gigassl.files import machine_error, written_whole
 from gigassl.units import magnification_from_mpp
 
-__all__ = ["Bag", "BagInfo", "open_bag", "save_bag"]
+__all__ = ["Bag", "BagInfo", "open_bag", "read_info", "save_bag"]
 
 _ROWS_AT_ONCE = 16_384
 # TRIDENT's scale of nominal magnifications: below this many µm/px, so many times
@@ -162,6 +162,23 @@ def open_bag(
         # on network folders locks may be refused; a finished bag is never written to again
         with h5py.File(path, "r", locking="best-effort") as file:
             return _read(contents_of(file, wishes), dim=dim)
+    except OSError as error:
+        _refuse_file(path, error)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _problem("the bag file is damaged; make it again", detail=str(error)) from error
+
+
+def read_info(path: Path) -> BagInfo:
+    """The facts of a bag that this package wrote, without reading its arrays.
+
+    Raises:
+        SlideError: missing, damaged, or not a bag of ours.
+    """
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise _problem("it is not a bag that gigassl wrote")
+            return info_from_attributes(file.attrs)
     except OSError as error:
         _refuse_file(path, error)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -29,6 +29,7 @@ class BagInfo:
         encoder_digest: digest of the tile encoder's record and weights.
         settings_digest: digest of all settings that shaped the bag.
         slide_digest: digest of the slide file.
+        inputs_digest: digest of what else of the slide shaped the bag: file size, cohort mpp, mask.
         provenance: JSON-ready record of versions and settings.
         layout: whose layout the file has.
     """
@@ -47,6 +48,7 @@ class BagInfo:
     encoder_digest: str = ""
     settings_digest: str = ""
     slide_digest: str = ""
+    inputs_digest: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     layout: Layout = "gigassl"
 

@@ -22,7 +22,7 @@ def embed_command(
     backend: opt.Backend = "torch",
     device: opt.Device = "auto",
     precision: opt.Precision = None,
-    batch_size: opt.BatchSize = 32,
+    batch_size: opt.BatchSize = 16,
     preset: opt.Preset = None,
     tile_px: opt.TilePx = None,
     target_mpp: opt.TargetMpp = None,

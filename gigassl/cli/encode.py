@@ -18,7 +18,7 @@ def encode_command(
     backend: opt.Backend = "torch",
     device: opt.Device = "auto",
     precision: opt.Precision = None,
-    batch_size: opt.BatchSize = 32,
+    batch_size: opt.BatchSize = 16,
     preset: opt.Preset = None,
     tile_px: opt.TilePx = None,
     target_mpp: opt.TargetMpp = None,

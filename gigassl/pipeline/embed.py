@@ -1,7 +1,7 @@
 """The main job: a collection of slides or bags into one Parquet table, one row a slide."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.progress import Progress, Silent
-from gigassl.pipeline.sources import Outcome
+from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
@@ -186,7 +186,7 @@ class _Run:
             log.info("%d of %d slides are done already; %d to do", len(done), len(slides), n_new)
         return [slide for slide in slides if slide.slide_id not in done]
 
-    def _commit_all(self, outcomes: Iterator[Outcome], *, writer: ThreadPoolExecutor) -> None:
+    def _commit_all(self, outcomes: Outcomes, *, writer: ThreadPoolExecutor) -> None:
         """Commits each outcome while the next slide is encoded; at most one waits to be written."""
         pending: Future[Failure | None] | None = None
         try:

@@ -1,7 +1,7 @@
 """The two kinds of work behind a run: encoding slides, and reading bags encoded before."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from gigassl.bags.prepare import PreparedSlide, TileSettings, inputs_digest, lay
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.progress import Progress
-from gigassl.pipeline.sources import Outcome, RunFacts, outcome_of_slide, read_bags
+from gigassl.pipeline.sources import Outcomes, RunFacts, outcome_of_slide, read_bags
 from gigassl.pipeline.stream import encode_slides
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.overview import save_overview
@@ -57,7 +57,7 @@ class Job(Protocol):
 
     settings: Mapping[str, Any]
 
-    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Iterator[Outcome]:
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """One outcome a source, in the order given."""
 
 
@@ -84,7 +84,7 @@ class SlideJob:
             grid=self.tiles.grid,
         )
 
-    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Iterator[Outcome]:
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Encodes slide after slide."""
         masks = self.options.masks
         slides = encode_slides(
@@ -155,7 +155,7 @@ class BagJob:
         inputs = inputs_digest(source)
         return replace(bag, info=replace(bag.info, slide_id=source.slide_id, inputs_digest=inputs))
 
-    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Iterator[Outcome]:
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Reads bag after bag."""
         workers = self.options.workers or 2
         return read_bags(sources, open_one=self._open_one, workers=workers, progress=progress)

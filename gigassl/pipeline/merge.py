@@ -7,7 +7,8 @@ from gigassl.errors import SettingsError
 from gigassl.pipeline.embed import EmbedResult
 from gigassl.pipeline.failures import failures_path, read_failures, save_failures
 from gigassl.pipeline.output import claimed
-from gigassl.vectors.table import merge_tables, open_table, save_table
+from gigassl.vectors.merge import merge_tables
+from gigassl.vectors.table import open_table, save_table
 
 
 def merge(parts: Sequence[Path], out: Path) -> EmbedResult:

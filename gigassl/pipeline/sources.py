@@ -1,7 +1,7 @@
 """Where a run's bags come from: slides that are encoded now, or bag files encoded earlier."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,10 @@ class Outcome:
     source: CohortSlide
     bag: Bag | None = None
     failure: SlideError | None = None
+
+
+Outcomes = Generator[Outcome, None, None]
+"""Outcomes one by one; closing it closes what is still open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ def outcome_of_slide(slide: SlideInHand, facts: RunFacts, *, inputs_digest: str)
 
 def read_bags(
     sources: Sequence[CohortSlide], *, open_one: OpenBag, workers: int, progress: Progress
-) -> Iterator[Outcome]:
+) -> Outcomes:
     """Bags from files, in the order given, read ahead by a few.
 
     Raises:

@@ -18,6 +18,7 @@ class SlideRow:
     Attributes:
         slide_id: name of the slide.
         patient_id: name of the patient.
+        patient_rule: where that name comes from: "column", "tcga-barcode" or "slide_id".
         file: name of the slide or bag file, without its folder.
         embedding: vector of length one.
         n_tiles: tiles that went into it.
@@ -28,6 +29,7 @@ class SlideRow:
         effective_mpp: resolution at which tiles were read, µm/px.
         width_l0, height_l0: size in level-0 px.
         slide_digest: digest of the slide file.
+        inputs_digest: digest of file size, cohort mpp and mask, by which a resume knows a change.
         settings_digest: digest of all settings that shaped the vector.
 
     Raises:
@@ -36,6 +38,7 @@ class SlideRow:
 
     slide_id: str
     patient_id: str
+    patient_rule: str = ""
     file: str
     embedding: Float32[np.ndarray, " dim"]
     n_tiles: int
@@ -47,6 +50,7 @@ class SlideRow:
     width_l0: int | None = None
     height_l0: int | None = None
     slide_digest: str = ""
+    inputs_digest: str = ""
     settings_digest: str = ""
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ _ROWS_PER_GROUP = 65_536
 _COLUMNS = {
     "slide_id": pa.string(),
     "patient_id": pa.string(),
+    "patient_rule": pa.string(),
     "file": pa.string(),
     "n_tiles": pa.int64(),
     "n_views": pa.int64(),
@@ -39,6 +40,7 @@ _COLUMNS = {
     "width_l0": pa.int64(),
     "height_l0": pa.int64(),
     "slide_digest": pa.string(),
+    "inputs_digest": pa.string(),
     "settings_digest": pa.string(),
 }
 
@@ -123,6 +125,12 @@ class SlideTable:
         row: Float32[np.ndarray, " dim"] = self.embeddings[names.index(slide_id)]
         return row
 
+    def rows(self) -> list[SlideRow]:
+        """The rows as records, in order; further columns are left out."""
+        facts = self.data.select(list(_COLUMNS)).to_pylist()
+        vectors = self.embeddings
+        return [SlideRow(**f, embedding=v) for f, v in zip(facts, vectors, strict=True)]
+
     def to_pandas(self) -> "pandas.DataFrame":
         """The table as a pandas data frame, ``embedding`` as a column of arrays.
 
@@ -198,6 +206,7 @@ def save_table(table: SlideTable, path: Path) -> None:
             use_dictionary=plain,
             column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
             row_group_size=_ROWS_PER_GROUP,
+            write_page_checksum=True,
         )
 
 
@@ -209,17 +218,23 @@ def open_table(path: Path) -> SlideTable:
         MachineError: no file handles left.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             data = file.read()
+        metadata = {k.decode(): v.decode() for k, v in (data.schema.metadata or {}).items()}
+        provenance = json.loads(metadata.get("provenance", "{}"))
+        version = int(metadata.get("version", "0"))
     except FileNotFoundError as error:
         raise GigasslError(f"{path}: no such file") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    metadata = {k.decode(): v.decode() for k, v in (data.schema.metadata or {}).items()}
-    _refuse_foreign(data, metadata, path=path)
+    if metadata.get("format") != FORMAT:
+        held = _some(data.column_names)
+        raise GigasslError(
+            f"{path} is Parquet, but not a table of slide vectors made by gigassl; it holds: {held}"
+        )
+    _refuse_columns(data, version=version, path=path)
     return SlideTable(
-        data=data.replace_schema_metadata(None).combine_chunks(),
-        provenance=json.loads(metadata["provenance"]),
+        data=data.replace_schema_metadata(None).combine_chunks(), provenance=provenance
     )
 
 
@@ -238,20 +253,22 @@ def _unreadable(path: Path, error: Exception) -> GigasslError:
     return GigasslError(f"{path} is not a Parquet file")
 
 
-def _refuse_foreign(data: pa.Table, metadata: Mapping[str, str], *, path: Path) -> None:
-    if metadata.get("format") != FORMAT:
-        held = _some(data.column_names)
+def _refuse_columns(data: pa.Table, *, version: int, path: Path) -> None:
+    if version > VERSION:
         raise GigasslError(
-            f"{path} is Parquet, but not a table of slide vectors made by gigassl; it holds: {held}"
-        )
-    if int(metadata["version"]) > VERSION:
-        raise GigasslError(
-            f"{path} has format version {metadata['version']}, this gigassl reads up to {VERSION}; "
+            f"{path} has format version {version}, this gigassl reads up to {VERSION}; "
             "install a newer gigassl"
         )
-    missing = sorted({*_COLUMNS, "embedding"} - set(data.column_names))
+    expected = {**_COLUMNS, "embedding": None}
+    missing = sorted(expected.keys() - set(data.column_names))
     if missing:
         raise GigasslError(f"{path} lacks the columns {_some(missing)}; make it again")
+    kinds = {name: data.schema.field(name).type for name in expected}
+    wrong = [name for name, kind in _COLUMNS.items() if kinds[name] != kind]
+    if not pa.types.is_fixed_size_list(kinds["embedding"]):
+        wrong.append("embedding")
+    if wrong:
+        raise GigasslError(f"{path} holds columns of the wrong type: {_some(wrong)}; make it again")
 
 
 def _some(names: Sequence[object]) -> str:
