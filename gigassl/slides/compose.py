@@ -123,7 +123,7 @@ class _Bank:
 
     squares: list[list[UInt8[np.ndarray, "row col 3"]]]
     masks: list[Float32[np.ndarray, "row col"]]
-    ground: UInt8[np.ndarray, "row col 3"]
+    ground: UInt8[np.ndarray, "ground_row ground_col 3"]
 
 
 def paint_slide(settings: SyntheticSettings) -> SyntheticSlide:
@@ -138,7 +138,7 @@ def paint_slide(settings: SyntheticSettings) -> SyntheticSlide:
         tissue = _tissue_shape(settings, rng=shape_rng)
         held = _cell_tissue(tissue, cell_px=settings.cell_px)
         bank = _paint_bank(settings, stain_od=stain_od, glass=glass, rng=bank_rng)
-        types, variants = _place_types(held >= 0.5, settings, rng=place_rng)
+        types, variants = _place_types(held, settings, rng=place_rng)
         canvas = _paint_squares(types, variants, settings=settings, bank=bank)
         image = _lay_on_glass(canvas, image, tissue=tissue)
     hidden = _disturb(image, settings, rng=glass_rng)
@@ -229,33 +229,39 @@ def _paint_bank(
 
 
 def _place_types(
-    held: Bool[np.ndarray, "cell_row cell_col"],
+    held: Float32[np.ndarray, "cell_row cell_col"],
     settings: SyntheticSettings,
     *,
     rng: np.random.Generator,
 ) -> tuple[Int64[np.ndarray, "cell_row cell_col"], Int64[np.ndarray, "cell_row cell_col"]]:
-    """Type and look of each square; both arrangements deal out exactly the same squares."""
-    rows, cols = np.nonzero(held)
-    shares = np.array(settings.composition) / sum(settings.composition)
-    ends = np.rint(np.cumsum(shares) * len(rows)).astype(np.int64)
-    dealt = np.searchsorted(ends, np.arange(len(rows)), side="right").astype(np.int64)
-    looks = rng.integers(0, _VARIANTS * 8, len(rows))
-    # every draw is made for both arrangements, so that a seed means the same slide in both
-    strewn = rng.permutation(len(rows))
+    """Type and look of each square; both arrangements deal out exactly the same squares.
+
+    Whole squares and squares cut by the tissue's edge are dealt apart, so that no arrangement puts
+    more of one type at the rim, where an average over tiles would see less of it.
+    """
     turn = rng.uniform(0, 2 * np.pi)
     bends = smooth_noise(held.shape, scale_px=max(2.0, max(held.shape) / 3), rng=rng)
-    order_of_types = rng.permutation(len(shares))
-    if settings.arrangement == "clustered":
-        along = rows * np.sin(turn) + cols * np.cos(turn) + 0.12 * max(held.shape) * bends[held]
-        deck = np.argsort(order_of_types[dealt], kind="stable")
-        places = np.argsort(along, kind="stable")
-    else:
-        deck, places = np.arange(len(rows)), strewn
+    row, col = np.indices(held.shape)
+    along = row * np.sin(turn) + col * np.cos(turn) + 0.12 * max(held.shape) * bends
+    shares = np.array(settings.composition) / sum(settings.composition)
+    rank = rng.permutation(len(shares))
     types = np.full(held.shape, NO_TISSUE, dtype=np.int64)
-    variants = np.zeros(held.shape, dtype=np.int64)
-    types[rows[places], cols[places]] = dealt[deck]
-    variants[rows[places], cols[places]] = looks[deck]
-    return types, variants
+    looks = np.zeros(held.shape, dtype=np.int64)
+    for group in (held >= 1, (held >= 0.5) & (held < 1)):
+        places = np.argwhere(group)
+        ends = np.rint(np.cumsum(shares) * len(places)).astype(np.int64)
+        dealt = np.searchsorted(ends, np.arange(len(places)), side="right").astype(np.int64)
+        dealt_looks = rng.integers(0, _VARIANTS * 8, len(places))
+        # drawn for both arrangements, so that a seed means the same slide in both
+        order = rng.permutation(len(places))
+        deck = np.arange(len(places))
+        if settings.arrangement == "clustered":
+            order = np.argsort(along[group], kind="stable")
+            deck = np.argsort(rank[dealt], kind="stable")
+        rows, cols = places[order].T
+        types[rows, cols] = dealt[deck]
+        looks[rows, cols] = dealt_looks[deck]
+    return types, looks
 
 
 def _paint_squares(

@@ -26,7 +26,7 @@ _PARTS_OF = {
     "GeometryCollection": "geometries",
 }
 
-Ring = Float64[np.ndarray, "point 2"]
+Ring = Float64[np.ndarray, "_ 2"]  # the rings of a polygon differ in length
 Mask = Bool[np.ndarray, "row col"]
 
 
@@ -119,7 +119,7 @@ def _mask_from_geojson(path: Path, content: bytes, *, size_l0: tuple[int, int]) 
     if not polygons:
         raise _problem(path, "holds no polygon (Polygon or MultiPolygon)")
     _require_inside(path, polygons, size_l0=size_l0)
-    shrink = max(1.0, min(_SHRINK, min(size_l0) / 64), max(size_l0) / _MOST_PX)
+    shrink = max(1.0, min(_SHRINK, min(size_l0) / 256), max(size_l0) / _MOST_PX)
     rows, cols = (max(1, round(length / shrink)) for length in reversed(size_l0))
     scale = np.array([cols / size_l0[0], rows / size_l0[1]])
     mask = np.zeros((rows, cols), dtype=bool)

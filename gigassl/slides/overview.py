@@ -51,7 +51,7 @@ def save_overview(
         picture.save(part, "PNG")
 
 
-def _enlarged(thumbnail: Rgb, info: SlideInfo) -> Rgb:
+def _enlarged(thumbnail: Rgb, info: SlideInfo) -> UInt8[np.ndarray, "out_row out_col 3"]:
     factor = _SIDE_PX / max(info.width_l0, info.height_l0)
     size = (max(1, round(info.width_l0 * factor)), max(1, round(info.height_l0 * factor)))
     shrinks = size[0] < thumbnail.shape[1]
@@ -87,12 +87,13 @@ def _draw_tiles(canvas: Rgb, grid: TileGrid, *, scale: float) -> None:
 
 
 def _facts(info: SlideInfo, grid: TileGrid | None, *, tissue: TissueMask | None) -> str:
-    size = f"{info.width_l0:,} × {info.height_l0:,} px at {info.mpp:.4g} µm/px"
-    area = "" if tissue is None else f"   ·   {tissue.mask.mean():.0%} tissue"
+    # Pillow's own font has neither × nor µ
+    size = f"{info.width_l0:,} x {info.height_l0:,} px at {info.mpp:.4g} um/px"
+    area = "" if tissue is None else f"   |   {tissue.mask.mean():.0%} tissue"
     if grid is None:
-        return f"{size}{area}   ·   no tiles"
+        return f"{size}{area}   |   no tiles"
     tiles = f"{len(grid):,} of {grid.n_candidates:,} tiles of {grid.tile_px} px"
-    return f"{size}{area}   ·   {tiles} at {grid.plan.mpp:.4g} µm/px"
+    return f"{size}{area}   |   {tiles} at {grid.plan.mpp:.4g} um/px"
 
 
 def _with_caption(canvas: Rgb, facts: str, *, slide_id: str) -> Image.Image:

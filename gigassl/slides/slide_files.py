@@ -149,7 +149,7 @@ def _level(
     )
 
 
-def _shrunk(image: Rgb, downsample: int) -> Rgb | None:
+def _shrunk(image: Rgb, downsample: int) -> UInt8[np.ndarray, "level_row level_col 3"] | None:
     """The level at ``downsample``; None where nothing would be left."""
     rows, cols = (length // downsample for length in image.shape[:2])
     if min(rows, cols) < 1:
@@ -229,7 +229,7 @@ def _which_tile(
 
 def _shared_tiles(
     flat: UInt8[np.ndarray, "tile row col 3"],
-    which: Int64[np.ndarray, "row col"],
+    which: Int64[np.ndarray, "grid_row grid_col"],
     *,
     size: tuple[int, int],
     step: int,
@@ -252,7 +252,9 @@ def _shared_tiles(
         yield known if known < number else _encode(_joined(small[block]), settings)
 
 
-def _joined(blocks: UInt8[np.ndarray, "n n row col 3"]) -> Rgb:
+def _joined(
+    blocks: UInt8[np.ndarray, "n n row col 3"],
+) -> UInt8[np.ndarray, "all_rows all_cols 3"]:
     """Small tiles laid side by side."""
     n, _, side, _, _ = blocks.shape
     return np.ascontiguousarray(blocks.transpose(0, 2, 1, 3, 4).reshape(n * side, n * side, 3))

@@ -11,6 +11,8 @@ from gigassl.errors import SettingsError, SlideError
 Plane = Float32[np.ndarray, "row col"]
 Mask = Bool[np.ndarray, "row col"]
 
+_GREY = 0.12  # magenta as a share of the mean density; haematoxylin and eosin lie above 0.3
+
 
 @dataclass(frozen=True, kw_only=True)
 class TissueSettings:
@@ -77,7 +79,8 @@ def find_tissue(
     density = _optical_density(thumbnail, blur_px=settings.smooth_um / mpp)
     magenta = density[..., 1] - (density[..., 0] + density[..., 2]) / 2
     ink = _ink(density)
-    magenta[ink] = 0
+    # grey is not tissue however dark: black ink is never quite neutral
+    magenta[ink | (magenta < _GREY * density.mean(axis=2))] = 0
     threshold = _threshold(magenta, settings)
     stained = _touching(magenta > settings.grow * threshold, seeds=magenta > threshold)
     return _tidied(stained, ink=ink, mpp=mpp, settings=settings)
@@ -137,7 +140,7 @@ def _ink(density: Float32[np.ndarray, "row col 3"]) -> Mask:
     reddish = (green > 0.06) & (red < 0.4 * green) & (blue > 0.78 * green)
     # the pale rim of a stroke is ink too, pink alone is not
     red_pen = _touching(reddish, seeds=reddish & (green > 0.7))
-    black = (np.minimum(np.minimum(red, green), blue) > 1.4) & (green - (red + blue) / 2 < 0.15)
+    black = (density.min(axis=2) > 1.3) & (green - (red + blue) / 2 < _GREY * density.mean(axis=2))
     return np.asarray(blue_or_green | deep_blue | red_pen | black)
 
 
@@ -162,7 +165,9 @@ def _tidied(stained: Mask, *, ink: Mask, mpp: float, settings: TissueSettings) -
     mask = stained.astype(np.uint8)
     radius = round(settings.close_um / mpp)
     if radius > 0:
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        # OpenCV's own ellipse is not the same turned by 90°
+        offsets = np.arange(-radius, radius + 1)
+        disc = (np.hypot(offsets[:, None], offsets[None, :]) <= radius + 0.3).astype(np.uint8)
         # closed inside a margin of glass, so that the picture's edge does not attract tissue
         framed = np.pad(mask, radius)
         closed = cv2.morphologyEx(framed, cv2.MORPH_CLOSE, disc)
