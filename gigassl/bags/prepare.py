@@ -64,8 +64,7 @@ class PreparedSlide:
     tiles: TileReader
 
     def close(self) -> None:
-        """Closes the slide and frees its cache of decoded tiles."""
-        self.tiles.close()
+        """Closes the slide."""
         self.slide.close()
 
 

@@ -52,6 +52,7 @@ def embed_command(
     A rerun embeds only what is missing or has changed. Slides that fail are listed in
     OUT.failures.csv, and the exit code is then 1.
     """
+    from gigassl.bags.prepare import TileSettings
     from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, embed
     from gigassl.pipeline.jobs import RunOptions
     from gigassl.pipeline.progress import Reporter
@@ -65,7 +66,8 @@ def embed_command(
     cohort = read_cohort(source, slide_dir=slide_dir)
     name = tile_encoder or DEFAULT_ENCODER
     if cohort.slides and is_bag(cohort.slides[0].path):
-        settings = EmbedSettings(slide_encoder=slide_encoder)
+        tiles = TileSettings(default_mpp=slide_mpp)
+        settings = EmbedSettings(tiles=tiles, slide_encoder=slide_encoder)
         with Reporter() as progress:
             result = embed(cohort, out, settings=settings, options=options, progress=progress)
         finish(result, as_json=json)

@@ -14,7 +14,7 @@ from gigassl.digests import digest_of_settings
 from gigassl.errors import SlideError, unknown_name
 from gigassl.pipeline.failures import Failure, failures_path, save_failures, with_failures
 from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_of
-from gigassl.pipeline.output import claimed
+from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.sources import Outcome, Outcomes
@@ -111,6 +111,8 @@ def embed(
         index, of = options.shard
         source, out = source.shard(index, of=of), shard_path(out, index, of=of)
     with claimed(out):
+        if options.keep_bags is not None:
+            make_folder(options.keep_bags)
         job = _job(source, encoder=encoder, settings=settings, options=options)
         run = _Run(source, out, job=job, pooling=settings.slide_encoder, options=options)
         return run.carry_out(progress or Silent())
@@ -129,7 +131,7 @@ def _job(
     cohort: Cohort, *, encoder: TileEncoder | str, settings: EmbedSettings, options: RunOptions
 ) -> Job:
     if cohort.slides and is_bag(cohort.slides[0].path):
-        return BagJob(cohort.slides, options=options)
+        return BagJob(cohort.slides, options=options, default_mpp=settings.tiles.default_mpp)
     loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
     return SlideJob(encoder=loaded, tiles=settings.tiles, options=options)
 

@@ -11,7 +11,7 @@ from gigassl.bags.bag import open_bag
 from gigassl.digests import plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.slides.cohort import SLIDE_SUFFIXES
-from gigassl.slides.reader import describe_slide
+from gigassl.slides.description import describe_slide
 from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.table import open_table
 
@@ -48,8 +48,11 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _bag(path: Path) -> dict[str, Any]:
-    # an encoder's name is asked for only where it matters; here the file may stay silent
-    bag = open_bag(path, encoder="(not said)", coords_unit="px")
+    try:
+        bag = open_bag(path)
+    except SlideError:
+        # what a foreign file leaves unsaid matters when it is embedded, not here
+        bag = open_bag(path, encoder="(not said)", coords_unit="px")
     return {
         "kind": f"bag ({bag.info.layout} layout)",
         "tiles": len(bag),

@@ -123,8 +123,10 @@ class SlideJob:
 class BagJob:
     """Reads bags; all must come from one encoder at one resolution, as the first one does."""
 
-    def __init__(self, sources: Sequence[CohortSlide], *, options: RunOptions) -> None:
-        self.options = options
+    def __init__(
+        self, sources: Sequence[CohortSlide], *, options: RunOptions, default_mpp: float | None
+    ) -> None:
+        self.options, self.default_mpp = options, default_mpp
         self._expected = self._first_readable(sources)
         self.settings: Mapping[str, Any] = {"bags": self._expected}
 
@@ -139,7 +141,7 @@ class BagJob:
     def _read(self, source: CohortSlide) -> Bag:
         return open_bag(
             source.path, encoder=self.options.bag_encoder, coords_unit=self.options.coords_unit,
-            mpp_l0=source.mpp,
+            mpp_l0=source.mpp or self.default_mpp,
         )  # fmt: skip
 
     def _open_one(self, source: CohortSlide) -> Bag:

@@ -25,7 +25,7 @@ def claimed(out: Path) -> Iterator[None]:
     folder = out if out.suffix == "" else out.parent
     lock_path = out / ".lock" if out.suffix == "" else out.with_name(f".{out.name}.lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with written_whole(folder / ".gigassl-write-test") as probe:
             probe.write_bytes(b"x")
         (folder / ".gigassl-write-test").unlink()
@@ -37,9 +37,25 @@ def claimed(out: Path) -> Iterator[None]:
             "(for several machines use --shard i/n and `gigassl merge`)"
         ) from None
     except OSError as error:
-        known = machine_error(error, doing=f"cannot write to {folder}")
-        raise known or MachineError(f"cannot write to {folder}: {error.strerror}") from error
+        raise _unwritable(folder, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder for results, with its parents.
+
+    Raises:
+        MachineError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> MachineError:
+    known = machine_error(error, doing=f"cannot write to {folder}")
+    return known or MachineError(f"cannot write to {folder}: {error.strerror}")

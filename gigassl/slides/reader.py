@@ -16,6 +16,7 @@ from gigassl.errors import SlideError, Stage
 from gigassl.files import MachineError, machine_error
 from gigassl.slides.average import shrink_blockwise
 from gigassl.slides.grid import SlideInfo
+from gigassl.slides.refusal import why_not_a_slide
 from gigassl.slides.resolution import Source, find_resolution
 
 # raster-order reads that straddle stored tiles find the previous row of tiles still decoded
@@ -61,6 +62,7 @@ class Slide:
         colour = handle.properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "ffffff")
         self._background = tuple(int(colour[i : i + 2], 16) for i in (0, 2, 4))
         self._handle = handle
+        self._closed = False
 
     def read_region(
         self, x_l0: int, y_l0: int, *, level: int, width: int, height: int
@@ -118,8 +120,10 @@ class Slide:
         )
 
     def close(self) -> None:
-        """Closes the file; reading afterwards is an error."""
-        self._handle.close()
+        """Closes the file, once; reading afterwards is an error."""
+        if not self._closed:
+            self._closed = True
+            self._handle.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,8 +152,7 @@ def open_slide(
         MachineError: no file handles left.
     """
     path = Path(path)
-    _check_file(path)
-    handle = _open_handle(path)
+    handle = open_handle(path)
     try:
         handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
         return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
@@ -158,16 +161,24 @@ def open_slide(
         raise
 
 
-def _open_handle(path: Path) -> openslide.OpenSlide:
+def library_version() -> str:
+    """Version of the OpenSlide library."""
+    return str(openslide.__library_version__)
+
+
+def open_handle(path: Path) -> openslide.OpenSlide:
+    """OpenSlide's own handle on a file, whether or not its resolution is known.
+
+    Raises:
+        SlideError: missing, unreadable, empty, not a slide, or damaged.
+        MachineError: no file handles left.
+    """
+    _check_file(path)
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
         _raise_if_out_of_handles(path)
-        raise SlideError(
-            "not a whole-slide image that OpenSlide reads: another format, or a damaged header",
-            stage="open",
-            detail=str(error),
-        ) from error
+        raise SlideError(why_not_a_slide(path), stage="open", detail=str(error)) from error
     except openslide.OpenSlideError as error:
         _raise_if_out_of_handles(path)
         raise SlideError(

@@ -201,6 +201,11 @@ def has_fast_bf16(device: str) -> bool:
     return bool(has.get("avx512_bf16", False) or has.get("amx_bf16", False))
 
 
+def cuda_devices() -> list[str]:
+    """Names of the CUDA devices, in the order of their numbers."""
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
 def _start(network: nn.Module, *, record: EncoderRecord, settings: EngineSettings) -> Backend:
     if settings.backend == "openvino":
         from gigassl.tiles.openvino_backend import OpenVinoBackend

@@ -41,7 +41,7 @@ def test_real_slides_embed_or_say_why_not(run: Run, tmp_path: Path) -> None:
         "test3-DAPI-2-387": "tissue",
         "unreadable": "read",
     }
-    assert "352.8" in found["boxes"][1]
+    assert "352.78" in found["boxes"][1]
     assert "fluorescence" in found["test3-DAPI-2-387"][1]
     assert "--tissue none" in found["test3-DAPI-2-387"][1]
     assert len({reason for _, reason in found.values()}) == 5
