@@ -6,9 +6,10 @@ from pathlib import Path
 
 from gigassl.errors import SettingsError
 from gigassl.files import written_whole
-from gigassl.slides.compose import Arrangement, SyntheticSettings, SyntheticSlide, paint_slide
+from gigassl.slides.compose import SyntheticSlide, paint_slide
 from gigassl.slides.disturb import PenColour
 from gigassl.slides.slide_files import SlideFileSettings, save_image, save_tiled_slide
+from gigassl.slides.synthetic_settings import Arrangement, SyntheticSettings
 
 __all__ = [
     "COMPOSITIONS",
@@ -83,7 +84,8 @@ def _save_member(folder: Path, i: int, *, seed: int, side_px: int) -> dict[str, 
         composition=COMPOSITIONS[composition],
         arrangement=arrangement,
     )
-    settings = replace(settings, pen=_PENS[i % len(_PENS)], border=i % 6 == 4, dust=i % 4 == 3)
+    # in steps that do not follow the labels
+    settings = replace(settings, pen=_PENS[i % len(_PENS)], border=i % 6 == 4, dust=i % 5 == 1)
     hides_mpp = i % 6 == 3
     path = folder / f"{slide_id}.{'tiff' if hides_mpp else 'svs'}"
     file_settings = SlideFileSettings(
