@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from gigassl.slides.disturb import (
-    PenColour,
     draw_black_border,
     draw_dust,
     draw_glass_edge,
