@@ -41,7 +41,7 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool | None) -> None:
     if wanted:
         from gigassl.versions import installed_version
 
@@ -54,9 +54,9 @@ def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
-    ] = False,
+    ] = None,
 ) -> None:
     """Sets up logging to the error stream; results go to the standard output."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gigassl.bags.bag import Bag, open_bag
 from gigassl.bags.layouts import CoordsUnit
@@ -52,6 +52,7 @@ class RunOptions:
             raise SettingsError(f"no such folder of tissue masks: {self.masks}")
 
 
+@runtime_checkable
 class Job(Protocol):
     """Turns sources into outcomes, under one settings record."""
 

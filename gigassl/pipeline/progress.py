@@ -4,9 +4,10 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """What a long job tells about itself; any object with these methods will do."""
 

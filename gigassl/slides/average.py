@@ -1,14 +1,13 @@
 """Area averaging: each pixel of a shrunk image is the mean of the area that it covers."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-_BLOCK_PX = 2048
 
-
+@runtime_checkable
 class ReadBlock(Protocol):
     """Reads a block of an image, all in px."""
 
@@ -34,7 +33,11 @@ def resize_square(
 
 
 def shrink_blockwise(
-    read: ReadBlock, *, size: tuple[int, int], out_size: tuple[int, int]
+    read: ReadBlock,
+    *,
+    size: tuple[int, int],
+    out_size: tuple[int, int],
+    block_px: int = 2048,
 ) -> UInt8[np.ndarray, "row col 3"]:
     """Shrinks an image of any size to ``out_size`` (width, height), holding one block at a time.
 
@@ -42,9 +45,9 @@ def shrink_blockwise(
     """
     (width, height), (out_width, out_height) = size, out_size
     thumbnail = np.empty((out_height, out_width, 3), np.uint8)
-    for y0, y1 in _bands(out_height, shrink=height / out_height):
+    for y0, y1 in _bands(out_height, shrink=height / out_height, block_px=block_px):
         rows, top = _weights(y0, y1, shrink=height / out_height, length=height)
-        for x0, x1 in _bands(out_width, shrink=width / out_width):
+        for x0, x1 in _bands(out_width, shrink=width / out_width, block_px=block_px):
             cols, left = _weights(x0, x1, shrink=width / out_width, length=width)
             block = read(left, top, width=cols.shape[1], height=rows.shape[1]).astype(np.float32)
             narrow = rows @ block.reshape(rows.shape[1], -1)
@@ -54,8 +57,8 @@ def shrink_blockwise(
     return thumbnail
 
 
-def _bands(out_length: int, *, shrink: float) -> list[tuple[int, int]]:
-    step = max(1, int(_BLOCK_PX / shrink))
+def _bands(out_length: int, *, shrink: float, block_px: int) -> list[tuple[int, int]]:
+    step = max(1, int(block_px / shrink))
     return [(start, min(start + step, out_length)) for start in range(0, out_length, step)]
 
 

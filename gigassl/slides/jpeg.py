@@ -87,6 +87,8 @@ class JpegLevel:
     Attributes:
         width, height: size in px, after ``reduction``.
         tile_width, tile_height: size of a decoded tile in px, after ``reduction``.
+        stored: where its tiles lie in the file.
+        decoded: stored tiles decoded into the cache so far.
     """
 
     def __init__(
@@ -97,17 +99,18 @@ class JpegLevel:
         self.tile_width = stored.tile_width // reduction
         self.tile_height = stored.tile_height // reduction
         self._reduction = reduction
-        self._stored = stored
+        self.stored = stored
         self._columns = stored.columns
         self._file = memoryview(file)
         self._cache = TileCache(cache_bytes)
+        self.decoded = 0
         self._tile_shape = (self.tile_height, self.tile_width, 3)
 
     def holds(self, x: int, y: int, *, width: int, height: int) -> bool:
         """Whether the region lies inside the level and every tile under it is stored."""
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             return False
-        counts = self._stored.counts
+        counts = self.stored.counts
         rows, cols = self._span(y, height, self.tile_height), self._span(x, width, self.tile_width)
         return all(counts[row * self._columns + col] > 0 for row in rows for col in cols)
 
@@ -143,10 +146,11 @@ class JpegLevel:
             tile = np.empty(self._tile_shape, np.uint8)
             self._decode(index, out=tile)
             self._cache.put(index, tile)
+            self.decoded += 1
         return tile
 
     def _decode(self, index: int, *, out: Tile) -> None:
-        stored = self._stored
+        stored = self.stored
         start, count = int(stored.offsets[index]), int(stored.counts[index])
         data: bytes | memoryview = self._file[start : start + count]
         if len(data) < count:

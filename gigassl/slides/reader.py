@@ -5,7 +5,6 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 import openslide
@@ -125,7 +124,7 @@ class Slide:
             self._closed = True
             self._handle.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Slide":
         return self
 
     def __exit__(
