@@ -13,7 +13,7 @@ from gigassl.slides.grid import GridSettings, TileGrid, TissueMask, make_grid
 from gigassl.slides.masks import read_mask
 from gigassl.slides.reader import Slide, open_slide
 from gigassl.slides.tile_reader import TileReader
-from gigassl.slides.tissue import TissueSettings, find_tissue
+from gigassl.slides.tissue import TissueSettings, find_tissue, thumbnail_mpp
 
 MASK_SUFFIXES = (".png", ".geojson", ".json")
 _EDGE_BYTES = 1 << 16
@@ -85,7 +85,8 @@ def look_at(
     try:
         thumbnail = None
         if (settings.tissue is not None and masks is None) or want_thumbnail:
-            thumbnail = slide.thumbnail((settings.tissue or TissueSettings()).thumbnail_mpp)
+            mpp = thumbnail_mpp(slide.info, settings.tissue or TissueSettings())
+            thumbnail = slide.thumbnail(mpp)
         tissue = _tissue_of(slide, settings, mask=mask_path(source, masks), thumbnail=thumbnail)
     except BaseException:
         slide.close()

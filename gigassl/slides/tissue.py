@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from gigassl.errors import SettingsError, SlideError
+from gigassl.slides.grid import SlideInfo
 
 Plane = Float32[np.ndarray, "row col"]
 Mask = Bool[np.ndarray, "row col"]
+Channel = UInt8[np.ndarray, "row col"]
 
 _GREY = 0.12  # magenta as a share of the mean density; haematoxylin and eosin lie above 0.3
 
@@ -20,6 +22,7 @@ class TissueSettings:
 
     Attributes:
         thumbnail_mpp: resolution of the thumbnail that the caller makes, µm/px.
+        thumbnail_max_px: longest side of it; larger slides get a coarser one, so memory is bounded.
         smooth_um: spread of the blur that evens out nuclei and JPEG noise.
         floor: a pixel with less magenta density than this is never tissue, so an empty slide stays
             empty whatever Otsu's threshold would be.
@@ -34,6 +37,7 @@ class TissueSettings:
     """
 
     thumbnail_mpp: float = 8.0
+    thumbnail_max_px: int = 3072
     smooth_um: float = 8.0
     floor: float = 0.045
     ceiling: float = 0.10
@@ -45,7 +49,7 @@ class TissueSettings:
     max_dark: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("thumbnail_mpp", "floor", "ceiling", "grow"):
+        for name in ("thumbnail_mpp", "thumbnail_max_px", "floor", "ceiling", "grow"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"tissue setting {name} must be > 0; got {getattr(self, name)}")
         for name in ("smooth_um", "close_um", "max_hole_um2", "min_area_um2"):
@@ -57,6 +61,12 @@ class TissueSettings:
             )
         if self.grow > 1:
             raise SettingsError(f"tissue setting grow is a share up to 1; got {self.grow}")
+
+
+def thumbnail_mpp(info: SlideInfo, settings: TissueSettings) -> float:
+    """Resolution of the thumbnail on which a slide's tissue is found, µm/px."""
+    longest_um = max(info.width_l0, info.height_l0) * info.mpp
+    return max(settings.thumbnail_mpp, longest_um / settings.thumbnail_max_px)
 
 
 def find_tissue(
@@ -119,30 +129,47 @@ def _optical_density(
     smooth = cv2.GaussianBlur(thumbnail, (0, 0), sigmaX=blur_px) if blur_px > 0.3 else thumbnail
     levels = np.arange(256, dtype=np.float32)
     table = -np.log((levels[:, None] + 1) / (_glass_rgb(thumbnail)[None, :] + 1))
-    density = np.stack([table[:, c][smooth[..., c]] for c in range(3)], axis=2)
-    result: Float32[np.ndarray, "row col 3"] = np.maximum(density, 0).astype(np.float32)
-    return result
+    table = np.maximum(table, 0).astype(np.float32)[:, None, :]
+    return np.asarray(cv2.LUT(smooth, table), dtype=np.float32)
 
 
 def _glass_rgb(thumbnail: UInt8[np.ndarray, "row col 3"]) -> Float32[np.ndarray, " channel"]:
     """Colour of the empty glass; a usual one where the slide shows none."""
-    low, high = thumbnail.min(axis=2), thumbnail.max(axis=2)
+    low, _, high = _ordered_channels(thumbnail)
     # nearly colourless and bright; pure white is what scanners fill in, not glass
     glass = (low >= 200) & (high - low <= 14) & (low < 255)
     if glass.mean() < 0.005:
         return np.array([240, 240, 240], dtype=np.float32)
-    return np.asarray(np.median(thumbnail[glass], axis=0), dtype=np.float32)
+    return np.array([_median(channel[glass]) for channel in cv2.split(thumbnail)], np.float32)
+
+
+def _ordered_channels(
+    thumbnail: UInt8[np.ndarray, "row col 3"],
+) -> tuple[Channel, Channel, Channel]:
+    """Lowest, middle and highest channel of each pixel (numpy's own over three is very slow)."""
+    red, green, blue = cv2.split(thumbnail)
+    lower, upper = cv2.min(red, green), cv2.max(red, green)
+    middle = cv2.max(lower, cv2.min(upper, blue))
+    return np.asarray(cv2.min(lower, blue)), np.asarray(middle), np.asarray(cv2.max(upper, blue))
+
+
+def _median(values: UInt8[np.ndarray, " pixel"]) -> float:
+    """Median of bytes by counting them."""
+    below = np.cumsum(np.bincount(values, minlength=256))
+    halves = (len(values) - 1) // 2, len(values) // 2
+    return float(np.mean([np.searchsorted(below, half, side="right") for half in halves]))
 
 
 def _ink(density: Float32[np.ndarray, "row col 3"]) -> Mask:
     """Pen marks: blue and green ink take more red than green light, red ink much blue as well."""
-    red, green, blue = density[..., 0], density[..., 1], density[..., 2]
+    red, green, blue = cv2.split(density)
     blue_or_green = (red > 1.08 * green + 0.03) & (red > 0.25)
     deep_blue = (red > 1.0) & (blue < 0.25 * red)
     reddish = (green > 0.06) & (red < 0.4 * green) & (blue > 0.78 * green)
     # the pale rim of a stroke is ink too, pink alone is not
     red_pen = _touching(reddish, seeds=reddish & (green > 0.7))
-    black = (density.min(axis=2) > 1.3) & (green - (red + blue) / 2 < _GREY * density.mean(axis=2))
+    lowest, mean = cv2.min(cv2.min(red, green), blue), (red + green + blue) / 3
+    black = (lowest > 1.3) & (green - (red + blue) / 2 < _GREY * mean)
     return np.asarray(blue_or_green | deep_blue | red_pen | black)
 
 
