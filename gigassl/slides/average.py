@@ -1,13 +1,12 @@
 """Area averaging: each pixel of a shrunk image is the mean of the area that it covers."""
 
-from typing import Protocol, runtime_checkable, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 
-@runtime_checkable
 @runtime_checkable
 class ReadBlock(Protocol):
     """Reads a block of an image, all in px."""

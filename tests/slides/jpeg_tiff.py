@@ -78,7 +78,7 @@ def write_jpeg_tiff(
     aperio: bool = True,
     replace: dict[int, bytes] | None = None,
 ) -> Path:
-    """Writes pyramid levels; ``replace`` gives level-0 tiles other bytes (empty: a missing tile)."""
+    """Writes pyramid levels; ``replace`` gives level-0 tiles other bytes (empty: missing)."""
     kind = kind or JpegKind()
     factors = {"4:2:0": (2, 2), "4:2:2": (2, 1), "4:4:4": (1, 1)}[kind.subsampling]
     height, width = levels[0].shape[:2]
@@ -105,7 +105,9 @@ def as_bigtiff(path: Path, *, shared_tables: bytes = b"") -> Path:
     """Rewrites a classic TIFF as BigTIFF; ``shared_tables`` becomes each level's JPEGTables tag."""
     with tifffile.TiffFile(path) as tiff:
         pages = [
-            {tag.code: (int(tag.dtype), tag.value) for tag in page.tags} for page in tiff.pages
+            {tag.code: (int(tag.dtype), tag.value) for tag in page.tags}
+            for page in tiff.pages
+            if isinstance(page, tifffile.TiffPage)
         ]
     body = path.read_bytes()[8:]
     with path.open("wb") as file:
@@ -117,10 +119,12 @@ def as_bigtiff(path: Path, *, shared_tables: bytes = b"") -> Path:
             packed = [(code, *_packed(code, *tags[code])) for code in sorted(tags)]
             entries = b""
             for code, dtype, count, data in packed:
+                entries += struct.pack("<HHQ", code, dtype, count)
                 if len(data) > 8:
-                    data, long_value = struct.pack("<Q", file.tell()), data
-                    file.write(long_value)
-                entries += struct.pack("<HHQ", code, dtype, count) + data.ljust(8, b"\0")
+                    entries += struct.pack("<Q", file.tell())
+                    file.write(data)
+                else:
+                    entries += data.ljust(8, b"\0")
             start = file.tell()
             file.write(struct.pack("<Q", len(packed)) + entries + struct.pack("<Q", 0))
             end = file.tell()

@@ -110,7 +110,8 @@ def slow_average(image: np.ndarray, *, out_size: tuple[int, int]) -> np.ndarray:
         return np.diff(at_edge, axis=0) / (len(values) / count)
 
     rows = along(image.astype(float), height)
-    return along(rows.transpose(1, 0, 2), width).transpose(1, 0, 2)
+    result: np.ndarray = along(rows.transpose(1, 0, 2), width).transpose(1, 0, 2)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -153,11 +154,8 @@ def test_no_file_handles_is_the_machines_fault(painted: Path) -> None:
             held.extend(os.open(painted, os.O_RDONLY) for _ in range(100))
         held += _handles_until_full(painted)
         assert full.value.errno == errno.EMFILE
-        for spare in range(3):
-            with pytest.raises(MachineError, match="no file handles left"):
-                open_slide(painted)
-            if spare < 2:
-                os.close(held.pop())
+        with pytest.raises(MachineError, match="no file handles left"):
+            open_slide(painted)
     finally:
         for handle in held:
             os.close(handle)
@@ -179,7 +177,7 @@ def _handles_until_full(path: Path) -> list[int]:
     [
         ("boxes.tiff", r"352\.78 µm/px"),
         ("broken.svs", "not a whole-slide image"),
-        ("OS-2-ndpi.ome.tif", "not a whole-slide image"),
+        ("OS-2-ndpi.ome.tif", "OpenSlide does not read as a slide"),
         ("TCGA-CR-7395-01A-01-TS1.svs", "no microns-per-pixel"),
     ],
 )
