@@ -1,4 +1,4 @@
-"""Where the real slides, features and labels lie that some tests read; they are never part of the project."""
+"""Where the real slides and labels lie that some tests read; never part of the project."""
 
 import os
 from pathlib import Path

@@ -34,10 +34,14 @@ def test_one_row_a_slide_that_pandas_and_duckdb_open(table: Path) -> None:
     vectors = np.stack(frame["embedding"].to_list())
     assert vectors.shape == (3, 1280)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    found = duckdb.sql(
-        f"SELECT a.slide_id, list_inner_product(a.embedding, b.embedding) AS cosine "
-        f"FROM '{table}' a, '{table}' b WHERE b.slide_id = 'beta' ORDER BY cosine DESC"
-    ).fetchall()
+    found = (
+        duckdb.connect()
+        .execute(
+            f"SELECT a.slide_id, list_inner_product(a.embedding, b.embedding) AS cosine "
+            f"FROM '{table}' a, '{table}' b WHERE b.slide_id = 'beta' ORDER BY cosine DESC"
+        )
+        .fetchall()
+    )
     assert found[0][0] == "beta"
     assert found[0][1] == pytest.approx(1, abs=1e-4)
 
@@ -219,13 +223,14 @@ def test_unknown_names_and_wrong_options_exit_2_with_one_sentence(
     run: Run, slides: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "v.parquet"
-    for arguments, sentence in [
+    cases: list[tuple[list[object], str]] = [
         (["--tile-encoder", "efficientnet-lite"], "did you mean 'efficientnet-lite0'"),
         (["--shard", "3/2"], "1 ≤ i ≤ n"),
         (["--shard", "two"], "--shard wants I/N"),
         (["--min-tissue", "7"], "min tissue is a fraction"),
         (["--masks", tmp_path / "absent"], "no such folder of tissue masks"),
-    ]:
+    ]
+    for arguments, sentence in cases:
         done = run("embed", slides, "-o", out, *arguments)
         assert done.code == 2, arguments
         assert sentence in done.err

@@ -66,6 +66,7 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(many_slides: Path, tmp_pat
     assert last.returncode == 0, said
     assert f"{len(done)} of {N_SLIDES} slides are done already".encode() in said
     whole = start(many_slides, undisturbed)
-    assert whole.wait() == 0
+    whole.communicate()
+    assert whole.returncode == 0
     assert out.read_bytes() == undisturbed.read_bytes()
     assert not Path(f"{out}.parts").exists()

@@ -178,6 +178,6 @@ def test_solid_tissue_without_glass_is_kept() -> None:
         ({"grow": 1.5}, "share up to 1"),
     ],
 )
-def test_impossible_settings_are_refused(wrong: dict[str, float], sentence: str) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         replace(SETTINGS, **wrong)
