@@ -1,5 +1,6 @@
 """Fast JPEG path: the stored tiles of a JPEG-tiled TIFF or SVS, decoded from the mapped file."""
 
+import math
 import mmap
 import threading
 from collections import OrderedDict
@@ -91,9 +92,7 @@ class JpegLevel:
         decoded: stored tiles decoded into the cache so far.
     """
 
-    def __init__(
-        self, file: mmap.mmap, stored: StoredTiles, *, reduction: int = 1, cache_bytes: int
-    ) -> None:
+    def __init__(self, file: mmap.mmap, stored: StoredTiles, *, reduction: int = 1) -> None:
         self.width = -(-stored.width // reduction)
         self.height = -(-stored.height // reduction)
         self.tile_width = stored.tile_width // reduction
@@ -102,9 +101,27 @@ class JpegLevel:
         self.stored = stored
         self._columns = stored.columns
         self._file = memoryview(file)
-        self._cache = TileCache(cache_bytes)
+        self._cache = TileCache()
         self.decoded = 0
         self._tile_shape = (self.tile_height, self.tile_width, 3)
+
+    def keep_for(self, region_px: int) -> None:
+        """Keeps no more decoded tiles than raster-order reads of such regions come back to.
+
+        Twice the rows that a region spans, as several threads may be a row apart.
+        """
+        rows = 2 * (-(-region_px // self.tile_height) + 1)
+        row_bytes = self._columns * self.tile_width * self.tile_height * 3
+        self._cache = TileCache(min(CACHE_BYTES, rows * row_bytes))
+
+    def expect(self, side_px: int) -> None:
+        """Bounds the cache to what regions of this side, read row by row, come back to.
+
+        Less memory that is written once is faster than more: each fresh page costs a fault.
+        """
+        rows = -(-side_px // self.tile_height) + 2
+        needed = rows * self._columns * math.prod(self._tile_shape)
+        self._cache = TileCache(min(needed, self._cache_bytes))
 
     def holds(self, x: int, y: int, *, width: int, height: int) -> bool:
         """Whether the region lies inside the level and every tile under it is stored."""
@@ -183,7 +200,7 @@ class JpegLevel:
 
 
 def open_jpeg_level(
-    path: Path, size: tuple[int, int], *, reduction: int = 1, cache_bytes: int = CACHE_BYTES
+    path: Path, size: tuple[int, int], *, reduction: int = 1, region_px: int | None = None
 ) -> JpegLevel | None:
     """The pyramid level of ``size`` (width, height) px, if the file stores it as JPEG tiles.
 
@@ -192,7 +209,8 @@ def open_jpeg_level(
         size: the level's size, px.
         reduction: 2, 4 or 8 decodes each tile that much smaller (libjpeg's scaled DCT: faster,
             and slightly other pixels than averaging).
-        cache_bytes: bound of the decoded tiles kept for reads that straddle them.
+        region_px: side of the regions that will be read, row by row; fewer decoded tiles are then
+            kept, in memory that is used again and again (at most 256 MiB either way).
 
     Raises:
         MachineError: no file handles left.
@@ -211,7 +229,10 @@ def open_jpeg_level(
         raise SlideError(
             "the file cannot be read", stage="open", detail=error.strerror or str(error)
         ) from error
-    return JpegLevel(mapped, stored, reduction=reduction, cache_bytes=cache_bytes)
+    level = JpegLevel(mapped, stored, reduction=reduction)
+    if region_px is not None:
+        level.keep_for(region_px)
+    return level
 
 
 def _find_level(path: Path, size: tuple[int, int]) -> StoredTiles | None:

@@ -55,9 +55,13 @@ class TileReader:
         self._jpeg = verified_jpeg_level(slide, plan.level) if fast else None
         self.backend: Backend = "openslide" if self._jpeg is None else "jpeg"
         self.reduction = 1
+        if self._jpeg is not None:
+            self._jpeg.keep_for(self._read_px)
         self._scratch = threading.local()
         if scaled_dct and self._jpeg is not None:
             self._use_scaled_dct(plan.scale)
+        if self._jpeg is not None:
+            self._jpeg.expect(self._read_px)
 
     def read(
         self,
@@ -115,7 +119,9 @@ class TileReader:
         if reduction == 1:
             return
         size = self._slide.level_sizes[self._level]
-        level = open_jpeg_level(self._slide.path, size, reduction=reduction)
+        level = open_jpeg_level(
+            self._slide.path, size, reduction=reduction, region_px=self._read_px // reduction
+        )
         if level is None:
             return
         self._jpeg, self.reduction = level, reduction

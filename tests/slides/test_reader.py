@@ -107,7 +107,7 @@ def slow_average(image: np.ndarray, *, out_size: tuple[int, int]) -> np.ndarray:
         edges = np.linspace(0, len(values), count + 1)
         below = np.minimum(edges.astype(int), len(values) - 1)
         at_edge = total[below] + (edges - below)[:, None, None] * values[below]
-        return np.diff(at_edge, axis=0) / (len(values) / count)
+        return np.asarray(np.diff(at_edge, axis=0) / (len(values) / count))
 
     rows = along(image.astype(float), height)
     result: np.ndarray = along(rows.transpose(1, 0, 2), width).transpose(1, 0, 2)
