@@ -1,6 +1,5 @@
 """Fast JPEG path: the stored tiles of a JPEG-tiled TIFF or SVS, decoded from the mapped file."""
 
-import math
 import mmap
 import threading
 from collections import OrderedDict
@@ -113,15 +112,6 @@ class JpegLevel:
         rows = 2 * (-(-region_px // self.tile_height) + 1)
         row_bytes = self._columns * self.tile_width * self.tile_height * 3
         self._cache = TileCache(min(CACHE_BYTES, rows * row_bytes))
-
-    def expect(self, side_px: int) -> None:
-        """Bounds the cache to what regions of this side, read row by row, come back to.
-
-        Less memory that is written once is faster than more: each fresh page costs a fault.
-        """
-        rows = -(-side_px // self.tile_height) + 2
-        needed = rows * self._columns * math.prod(self._tile_shape)
-        self._cache = TileCache(min(needed, self._cache_bytes))
 
     def holds(self, x: int, y: int, *, width: int, height: int) -> bool:
         """Whether the region lies inside the level and every tile under it is stored."""

@@ -55,13 +55,11 @@ class TileReader:
         self._jpeg = verified_jpeg_level(slide, plan.level) if fast else None
         self.backend: Backend = "openslide" if self._jpeg is None else "jpeg"
         self.reduction = 1
-        if self._jpeg is not None:
-            self._jpeg.keep_for(self._read_px)
         self._scratch = threading.local()
         if scaled_dct and self._jpeg is not None:
             self._use_scaled_dct(plan.scale)
         if self._jpeg is not None:
-            self._jpeg.expect(self._read_px)
+            self._jpeg.keep_for(self._read_px)
 
     def read(
         self,
