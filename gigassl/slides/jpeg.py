@@ -2,7 +2,6 @@
 
 import mmap
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,31 +53,28 @@ class StoredTiles:
 
 
 class TileCache:
-    """Decoded tiles, least recently used out first, bounded in bytes; safe across threads."""
+    """Decoded tiles, the oldest out first, bounded in bytes; safe across threads.
+
+    Oldest, not least recently used: in raster order both are the same tiles, and looking one up
+    then needs no lock.
+    """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._tiles: OrderedDict[int, Tile] = OrderedDict()
+        self._tiles: dict[int, Tile] = {}
         self._lock = threading.Lock()
-
-    def get(self, key: int) -> Tile | None:
-        """The decoded tile, if still there."""
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
+        self.get = self._tiles.get
 
     def put(self, key: int, tile: Tile) -> None:
-        """Keeps a decoded tile, dropping the least recently used ones over the bound."""
+        """Keeps a decoded tile, dropping the oldest ones over the bound."""
         with self._lock:
             if key in self._tiles:
                 return
             self._tiles[key] = tile
             self._bytes += tile.nbytes
             while self._bytes > self._max_bytes:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+                self._bytes -= self._tiles.pop(next(iter(self._tiles))).nbytes
 
 
 class JpegLevel:
@@ -99,6 +95,7 @@ class JpegLevel:
         self._reduction = reduction
         self.stored = stored
         self._columns = stored.columns
+        self._all_stored = bool((stored.counts > 0).all())
         self._file = memoryview(file)
         self._cache = TileCache()
         self.decoded = 0
@@ -117,6 +114,8 @@ class JpegLevel:
         """Whether the region lies inside the level and every tile under it is stored."""
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             return False
+        if self._all_stored:
+            return True
         counts = self.stored.counts
         rows, cols = self._span(y, height, self.tile_height), self._span(x, width, self.tile_width)
         return all(counts[row * self._columns + col] > 0 for row in rows for col in cols)
