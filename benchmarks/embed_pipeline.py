@@ -7,10 +7,14 @@ Target: at least 0.9.
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
+
+# as the program does, before torch loads: threads that wait must not spin
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 

@@ -97,8 +97,8 @@ def test_the_cache_is_bounded_and_drops_the_oldest_first() -> None:
     cache.put(2, tile)
     assert cache.get(1) is tile
     cache.put(3, tile)
-    assert cache.get(2) is None
-    assert cache.get(1) is tile
+    assert cache.get(1) is None
+    assert cache.get(2) is tile
     assert cache.get(3) is tile
 
 
