@@ -4,7 +4,32 @@ The names load on first use, so that ``import gigassl`` stays quick.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers see of the names below
+    from gigassl.bags.bag import open_bag as open_bag
+    from gigassl.bags.prepare import TileSettings as TileSettings
+    from gigassl.errors import GigasslError as GigasslError
+    from gigassl.pipeline.demo import demo as demo
+    from gigassl.pipeline.doctor import examine as examine
+    from gigassl.pipeline.embed import EmbedResult as EmbedResult
+    from gigassl.pipeline.embed import EmbedSettings as EmbedSettings
+    from gigassl.pipeline.embed import embed as embed
+    from gigassl.pipeline.encode import encode as encode
+    from gigassl.pipeline.inspection import inspect as inspect
+    from gigassl.pipeline.jobs import RunOptions as RunOptions
+    from gigassl.pipeline.merge import merge as merge
+    from gigassl.slides.cohort import Cohort as Cohort
+    from gigassl.slides.cohort import read_cohort as read_cohort
+    from gigassl.slides.grid import GridSettings as GridSettings
+    from gigassl.slides.reader import open_slide as open_slide
+    from gigassl.slides.synthetic import make_cohort as make_cohort
+    from gigassl.slides.tissue import TissueSettings as TissueSettings
+    from gigassl.tiles.encoders import load_encoder as load_encoder
+    from gigassl.tiles.engine import TileEncoder as TileEncoder
+    from gigassl.vectors.search import nearest as nearest
+    from gigassl.vectors.table import SlideTable as SlideTable
+    from gigassl.vectors.table import open_table as open_table
 
 _HOME = {
     "Cohort": "gigassl.slides.cohort",

@@ -63,6 +63,18 @@ def test_every_public_name_loads_and_is_documented() -> None:
         assert getattr(module, name) is thing
 
 
+def test_type_checkers_see_the_same_public_names() -> None:
+    tree = ast.parse((REPO_ROOT / "gigassl" / "__init__.py").read_text())
+    (guarded,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.name: node.module
+        for node in guarded.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == gigassl._HOME
+
+
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'embedd'"):
         _ = gigassl.embedd

@@ -1,6 +1,5 @@
 """Options that several commands share, and how they become settings."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
     from gigassl.bags.prepare import TileSettings
     from gigassl.slides.grid import GridSettings
     from gigassl.tiles.engine import TileEncoder
-
-log = logging.getLogger("gigassl")
 
 ENCODER, TILES, RUN = "Tile encoder", "Tiles", "Run"
 
@@ -148,7 +145,7 @@ def grid_settings(
         if preset
         else GridSettings(tile_px=record.input_px, target_mpp=record.mpp)
     )
-    grid = replace(
+    return replace(
         base,
         tile_px=base.tile_px if tile_px is None else tile_px,
         target_mpp=base.target_mpp if target_mpp is None else target_mpp,
@@ -156,12 +153,6 @@ def grid_settings(
         overlap_px=overlap_px,
         allow_upsampling=allow_upsampling,
     )
-    if abs(grid.target_mpp / record.mpp - 1) > grid.mpp_tolerance:
-        log.warning(
-            "%s expects tiles at %g µm/px; they are read at %g",
-            record.name, record.mpp, grid.target_mpp,
-        )  # fmt: skip
-    return grid
 
 
 def tile_settings(

@@ -1,5 +1,6 @@
 """The two kinds of work behind a run: encoding slides, and reading bags encoded before."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -19,6 +20,8 @@ from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.overview import save_overview
 from gigassl.tiles.engine import TileEncoder
 from gigassl.versions import shaping_versions
+
+log = logging.getLogger("gigassl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ class SlideJob:
         self.encoder = encoder
         self.tiles = replace(tiles, external_masks=options.masks is not None)
         self.options = options
+        _warn_of_other_mpp(encoder, self.tiles)
         self.settings: Mapping[str, Any] = {
             "tiles": plain(self.tiles),
             "tile_encoder": encoder.identity(),
@@ -162,6 +166,15 @@ class BagJob:
         """Reads bag after bag."""
         workers = self.options.workers or 2
         return read_bags(sources, open_one=self._open_one, workers=workers, progress=progress)
+
+
+def _warn_of_other_mpp(encoder: TileEncoder, tiles: TileSettings) -> None:
+    expected, grid = encoder.record.mpp, tiles.grid
+    if abs(grid.target_mpp / expected - 1) > grid.mpp_tolerance:
+        log.warning(
+            "%s expects tiles at %g µm/px; they are read at %g",
+            encoder.record.name, expected, grid.target_mpp,
+        )  # fmt: skip
 
 
 def provenance_of(settings: Mapping[str, Any]) -> dict[str, Any]:
