@@ -70,3 +70,24 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(many_slides: Path, tmp_pat
     assert whole.returncode == 0
     assert out.read_bytes() == undisturbed.read_bytes()
     assert not Path(f"{out}.parts").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_done_in_a_valid_table(many_slides: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.parquet"
+    process = start(many_slides, out)
+    while len(committed(out)) < 2:
+        assert process.poll() is None, "the run ended before it could be interrupted"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    n_done = len(open_table(out))
+    assert 2 <= n_done < N_SLIDES
+    assert not Path(f"{out}.parts").exists()
+    again = start(many_slides, out)
+    _, said = again.communicate()
+    assert again.returncode == 0
+    assert f"{n_done} of {N_SLIDES} slides are done already".encode() in said
+    assert len(open_table(out)) == N_SLIDES
