@@ -29,7 +29,8 @@ class TileSettings:
         external_masks: tissue comes from a mask file per slide instead of the detector.
         default_mpp: µm/px for slides whose file and cohort row do not say it (``--slide-mpp``).
         scaled_dct: shrink JPEG tiles while decoding: faster, pixels differ slightly.
-        fast: decode JPEG tiles directly where that is proven identical to OpenSlide.
+        fast: decode JPEG tiles directly where that was found identical to OpenSlide (on pyramid
+            levels of fractional downsample OpenSlide itself interpolates between whole pixels).
     """
 
     grid: GridSettings = field(default_factory=GridSettings)
@@ -37,8 +38,7 @@ class TileSettings:
     external_masks: bool = False
     default_mpp: float | None = None
     scaled_dct: bool = False
-    # the fast path is used only where it gives the same pixels, so it cannot change a result
-    fast: bool = field(default=True, metadata={"digest": False})
+    fast: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

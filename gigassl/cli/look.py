@@ -34,7 +34,7 @@ def doctor_command(
     else:
         for check in checks:
             remedy = f"   → {check.remedy}" if check.remedy else ""
-            typer.echo(f"{_MARK[check.ok]:8}{check.name:30}{check.found}{remedy}")
+            typer.echo(f"{_MARK[check.ok]:8}{check.name:34}{check.found}{remedy}")
     if any(check.ok is False for check in checks):
         raise typer.Exit(EXIT_FAILURES)
 

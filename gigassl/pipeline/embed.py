@@ -11,7 +11,7 @@ from typing import Any
 from gigassl.bags.bag import Bag, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.digests import digest_of_settings
-from gigassl.errors import SlideError, unknown_name
+from gigassl.errors import SettingsError, SlideError, unknown_name
 from gigassl.pipeline.failures import Failure, failures_path, save_failures, with_failures
 from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_of
 from gigassl.pipeline.output import claimed, make_folder
@@ -103,6 +103,8 @@ def embed(
         >>> result = embed(Path("slides"), Path("vectors.parquet"))  # doctest: +SKIP
     """
     settings, options = settings or EmbedSettings(), options or RunOptions()
+    if out.suffix != ".parquet":
+        raise SettingsError(f"-o names the table to write and ends in .parquet; got {out}")
     if settings.slide_encoder not in POOLINGS:
         raise unknown_name("slide encoder", settings.slide_encoder, known=POOLINGS)
     if not isinstance(source, Cohort):

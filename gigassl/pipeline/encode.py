@@ -11,7 +11,7 @@ from gigassl.bags.bag import read_info, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.embed import DEFAULT_ENCODER
-from gigassl.pipeline.failures import Failure, failures_path, save_failures, with_failures
+from gigassl.pipeline.failures import Failure, save_failures, with_failures
 from gigassl.pipeline.jobs import RunOptions, SlideJob
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
@@ -27,6 +27,7 @@ class EncodeResult:
     """What an encoding run did: bags written now, bags kept from before, and what failed."""
 
     folder: Path
+    failures_file: Path
     n_new: int
     n_reused: int
     failures: Sequence[Failure]
@@ -45,7 +46,7 @@ class EncodeResult:
     def sentence(self) -> str:
         """The result in one or two lines."""
         done = f"{self.folder}: {self.n_new} bags written, {self.n_reused} kept from before"
-        return with_failures(done, self.failures, failures_path(self.folder))
+        return with_failures(done, self.failures, self.failures_file)
 
 
 def encode(
@@ -76,18 +77,18 @@ def encode(
         raise SettingsError("these are bags already; `gigassl embed` takes them as they are")
     if options.shard is not None:
         source = source.shard(options.shard[0], of=options.shard[1])
-    with claimed(_claim(folder, options)):
+    with claimed(_failures_file(folder, options)):
         loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
         job = SlideJob(encoder=loaded, tiles=tiles or TileSettings(), options=options)
         return _carry_out(job, source, folder, progress=progress)
 
 
-def _claim(folder: Path, options: RunOptions) -> Path:
-    """What a run holds the lock of: the whole folder, or its own part's failures file."""
+def _failures_file(folder: Path, options: RunOptions) -> Path:
+    """Where a run lists its failures, and what it holds the lock of: each part has its own."""
     if options.shard is None:
-        return folder
+        return folder / "failures.csv"
     index, of = options.shard
-    return folder / f"shard-{index}-of-{of}.csv"
+    return folder / f"failures.shard-{index}-of-{of}.csv"
 
 
 def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progress) -> EncodeResult:
@@ -110,11 +111,16 @@ def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progres
                     failures.append(Failure.of(outcome.source, outcome.failure))
     except KeyboardInterrupt:
         interrupted = True
-    save_failures(failures, failures_path(_claim(folder, job.options)))
+    failures_file = _failures_file(folder, job.options)
+    save_failures(failures, failures_file)
     return EncodeResult(
-        folder=folder, n_new=n_new, n_reused=n_reused, failures=tuple(failures),
+        folder=folder,
+        failures_file=failures_file,
+        n_new=n_new,
+        n_reused=n_reused,
+        failures=tuple(failures),
         interrupted=interrupted,
-    )  # fmt: skip
+    )
 
 
 def _is_done(slide: CohortSlide, folder: Path, *, job: SlideJob) -> bool:

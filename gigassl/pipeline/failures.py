@@ -32,12 +32,12 @@ class Failure:
 
 
 def failures_path(out: Path) -> Path:
-    """Where the failures of ``out`` are listed.
+    """Where the failures of a table are listed.
 
     >>> failures_path(Path("run/vectors.parquet")).as_posix()
     'run/vectors.failures.csv'
     """
-    return out.with_suffix(".failures.csv") if out.suffix else out / "failures.csv"
+    return out.with_suffix(".failures.csv")
 
 
 def save_failures(failures: Iterable[Failure], path: Path) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from filelock import FileLock, Timeout
 
 from gigassl.errors import GigasslError
-from gigassl.files import MachineError, machine_error, written_whole
+from gigassl.files import MachineError, machine_error
 
 
 class BusyError(GigasslError):
@@ -16,20 +17,19 @@ class BusyError(GigasslError):
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Holds the lock of an output while inside; released by the system if the process dies.
+    """Holds the lock of an output file while inside; the system releases it if the process dies.
 
     Raises:
         BusyError: another run holds it.
         MachineError: the folder cannot be written to.
     """
-    folder = out if out.suffix == "" else out.parent
-    lock_path = out / ".lock" if out.suffix == "" else out.with_name(f".{out.name}.lock")
+    folder = out.parent
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         make_folder(folder)
-        with written_whole(folder / ".gigassl-write-test") as probe:
-            probe.write_bytes(b"x")
-        (folder / ".gigassl-write-test").unlink()
-        lock = FileLock(lock_path)
+        # nameless, so that the parts of a job array that start together do not meet in it
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
         lock.acquire(timeout=0)
     except Timeout:
         raise BusyError(

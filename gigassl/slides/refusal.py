@@ -24,7 +24,7 @@ def why_not_a_slide(path: Path) -> str:
             return "the file is truncated: part of its directory lies beyond its end; copy it again"
     return (
         "a TIFF that OpenSlide does not read as a slide; "
-        "convert it to a tiled, pyramidal TIFF, or choose another reader's export"
+        "convert it to a tiled, pyramidal TIFF first (for example with vips tiffsave)"
     )
 
 

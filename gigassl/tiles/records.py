@@ -238,5 +238,5 @@ _ROWS = (
 ENCODERS: Mapping[str, EncoderRecord] = {record.name: record for record in _ROWS}
 """The encoders that have a name of their own."""
 
-MEASURED_BF16: Mapping[str, float] = {"resnet18": 3e-3, "resnet34": 3e-3, "resnet50": 3e-3}
+MEASURED_BF16: Mapping[str, float] = {"resnet18": 3.5e-3, "resnet34": 3.6e-3, "resnet50": 5.4e-3}
 """Relative error of bf16 on real tissue by architecture, for encoders outside the table."""

@@ -236,3 +236,30 @@ def test_unknown_names_and_wrong_options_exit_2_with_one_sentence(
         assert sentence in done.err
         assert len(done.err.strip().splitlines()) == 1, done.err
         assert not out.exists()
+    done = run("embed", slides, "-o", tmp_path / "vectors")
+    assert done.code == 2
+    assert "ends in .parquet" in done.err
+
+
+def test_encoding_in_parts_into_a_folder_with_a_dot(run: Run, slides: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "bags.whole", tmp_path / "bags.v1"
+    assert run("encode", slides, "-o", whole).code == 0
+    for index in (1, 2):
+        assert run("encode", slides, "-o", parts, "--shard", f"{index}/2").code == 0
+    for path in whole.glob("*.h5"):
+        assert (parts / path.name).read_bytes() == path.read_bytes()
+    assert len(list(parts.glob("*.h5"))) == 3
+
+
+def test_encode_lists_its_failures_in_the_folder(run: Run, slides: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(slides, folder)
+    (folder / "empty.svs").write_bytes(b"")
+    done = run("encode", folder, "-o", tmp_path / "bags")
+    assert done.code == 1
+    assert "3 bags written" in done.out
+    assert "empty,open,the file is empty" in (
+        (tmp_path / "bags" / "failures.csv")
+        .read_text()
+        .replace(str(folder / "empty.svs") + ",", "")
+    )

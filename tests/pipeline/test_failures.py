@@ -29,6 +29,5 @@ def test_without_failures_an_older_file_goes(tmp_path: Path) -> None:
     assert read_failures(path) == []
 
 
-def test_it_lies_beside_a_table_and_inside_a_folder() -> None:
-    assert failures_path(Path("x/v.parquet")) == Path("x/v.failures.csv")
-    assert failures_path(Path("x/bags")) == Path("x/bags/failures.csv")
+def test_it_lies_beside_the_table() -> None:
+    assert failures_path(Path("x/v.1.parquet")) == Path("x/v.1.failures.csv")
