@@ -98,9 +98,9 @@ def embed(
         BusyError: another run writes the same output.
         MachineError: disk full, read-only folder, no file handles.
 
-    Example:
-        >>> from gigassl import embed                               # doctest: +SKIP
-        >>> result = embed(Path("slides"), Path("vectors.parquet"))  # doctest: +SKIP
+    Example::
+
+        result = gigassl.embed(Path("slides"), Path("vectors.parquet"))
     """
     settings, options = settings or EmbedSettings(), options or RunOptions()
     if out.suffix != ".parquet":
