@@ -49,8 +49,8 @@ def embed_command(
 ) -> None:
     """Embed slides (or bags): one Parquet row a slide.
 
-    A rerun embeds only what is missing or has changed. Slides that fail are listed in
-    OUT.failures.csv, and the exit code is then 1.
+    A rerun embeds only what is missing or has changed. Slides that fail
+    are listed in OUT.failures.csv, and the exit code is then 1.
     """
     from gigassl.bags.prepare import TileSettings
     from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, embed

