@@ -48,9 +48,11 @@ class SeenSlide:
     Attributes:
         tissue: None where every tile is to be kept.
         thumbnail: the picture the tissue was found on; None where none was made.
+        inputs_digest: see ``inputs_digest``; taken before the slide was read.
     """
 
     slide: Slide
+    inputs_digest: str
     tissue: TissueMask | None
     thumbnail: UInt8[np.ndarray, "row col 3"] | None
 
@@ -60,6 +62,7 @@ class PreparedSlide:
     """An open slide whose tiles can be read; close it when done."""
 
     slide: Slide
+    inputs_digest: str
     grid: TileGrid
     tiles: TileReader
 
@@ -81,6 +84,7 @@ def look_at(
     Raises:
         SlideError: it cannot be opened, has no resolution, or no usable mask.
     """
+    inputs = inputs_digest(source, masks=masks)
     slide = open_slide(source.path, cohort_mpp=source.mpp, default_mpp=settings.default_mpp)
     try:
         thumbnail = None
@@ -91,7 +95,7 @@ def look_at(
     except BaseException:
         slide.close()
         raise
-    return SeenSlide(slide=slide, tissue=tissue, thumbnail=thumbnail)
+    return SeenSlide(slide=slide, inputs_digest=inputs, tissue=tissue, thumbnail=thumbnail)
 
 
 def lay_tiles(seen: SeenSlide, settings: TileSettings) -> PreparedSlide:
@@ -102,7 +106,7 @@ def lay_tiles(seen: SeenSlide, settings: TileSettings) -> PreparedSlide:
     """
     grid = make_grid(seen.slide.info, settings.grid, tissue=seen.tissue)
     tiles = TileReader(seen.slide, grid, fast=settings.fast, scaled_dct=settings.scaled_dct)
-    return PreparedSlide(slide=seen.slide, grid=grid, tiles=tiles)
+    return PreparedSlide(slide=seen.slide, inputs_digest=seen.inputs_digest, grid=grid, tiles=tiles)
 
 
 def mask_path(source: CohortSlide, masks: Path | None) -> Path | None:

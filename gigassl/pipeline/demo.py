@@ -9,7 +9,7 @@ from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import read_cohort
 from gigassl.slides.synthetic import make_cohort
-from gigassl.vectors.search import Neighbour, nearest
+from gigassl.vectors.search import Neighbour, all_nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +40,12 @@ def demo(folder: Path, *, n_slides: int = 12, seed: int = 0, progress: Progress)
     options = RunOptions(overviews=folder / "overviews")
     result = embed(cohort, folder / "vectors.parquet", options=options, progress=progress)
     labels = {slide.slide_id: slide.labels for slide in cohort.slides}
+    if result.table is None:
+        return DemoResult(folder=folder, result=result, slides=())
+    found = all_nearest(result.table, k=1)
     slides = []
-    for row in result.table.rows() if result.table else []:
-        assert result.table is not None
-        (neighbour,) = nearest(result.table, row.slide_id, k=1)
+    for row in result.table.rows():
+        (neighbour,) = found[row.slide_id]
         slides.append(
             DemoSlide(
                 slide_id=row.slide_id,

@@ -1,7 +1,7 @@
 """The main job: a collection of slides or bags into one Parquet table, one row a slide."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,13 @@ from gigassl.bags.bag import Bag, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError, unknown_name
-from gigassl.pipeline.failures import Failure, failures_path, save_failures, with_failures
+from gigassl.pipeline.failures import (
+    Failure,
+    failures_path,
+    missing_files,
+    save_failures,
+    with_failures,
+)
 from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_of
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.parts import Parts
@@ -21,6 +27,7 @@ from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
+from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.pooling import POOLINGS, l2_normalised, pool
 from gigassl.vectors.table import SlideRow, SlideTable
 
@@ -152,7 +159,7 @@ class _Run:
             settings_digest=digest_of_settings(record),
             provenance={**provenance_of(record), "normalised": True},
         )
-        self.failures = [Failure.of(slide, _MISSING) for slide in cohort.missing]
+        self.failures = missing_files(cohort)
 
     def carry_out(self, progress: Progress) -> EmbedResult:
         todo = self._todo()
@@ -174,13 +181,14 @@ class _Run:
         self.parts.check_strangers({s.slide_id for s in (*slides, *self.cohort.missing)})
         inputs = {}
         for slide in slides:
-            # a slide without its mask fails when its turn comes, with the reason
-            with suppress(SlideError):
+            # a slide without its mask, or gone by now, fails when its turn comes, with the reason
+            with suppress(SlideError, OSError):
                 inputs[slide.slide_id] = inputs_digest(slide, masks=self.options.masks)
         done = self.parts.reusable(slides, inputs)
         stale = self.parts.stale()
         if stale:
-            changed = changed_fields(self.parts.earlier_provenance(), self.parts.provenance)
+            differing = differing_settings(self.parts.earlier_provenance(), self.parts.provenance)
+            changed = [f"{name}: {old} → {new}" for name, (old, new) in differing.items()]
             log.info(
                 "%d slides in %s were made with other settings (%s); they are embedded anew",
                 len(stale), self.out, ", ".join(changed) or "unknown",
@@ -259,29 +267,3 @@ class _Run:
             n_reused=n_reused,
             interrupted=interrupted,
         )
-
-
-def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Names of settings that differ, as ``tiles.grid.tile_px: 224 → 256``.
-
-    >>> changed_fields({"settings": {"a": {"b": 1}}}, {"settings": {"a": {"b": 2}}})
-    ['a.b: 1 → 2']
-    """
-    old, new = (_flat(provenance.get("settings", {})) for provenance in (before, after))
-    names = sorted(old.keys() | new.keys())
-    return [
-        f"{name}: {old.get(name, 'not set')} → {new.get(name, 'not set')}"
-        for name in names
-        if old.get(name) != new.get(name)
-    ]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
-        flat.update(nested if nested is not None else {f"{prefix}{key}": value})
-    return flat
-
-
-_MISSING = SlideError("the file that the cohort table names does not exist", stage="open")

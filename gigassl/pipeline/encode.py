@@ -11,7 +11,7 @@ from gigassl.bags.bag import read_info, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.embed import DEFAULT_ENCODER
-from gigassl.pipeline.failures import Failure, save_failures, with_failures
+from gigassl.pipeline.failures import Failure, missing_files, save_failures, with_failures
 from gigassl.pipeline.jobs import RunOptions, SlideJob
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
@@ -96,8 +96,7 @@ def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progres
     n_reused = len(cohort) - len(todo)
     if n_reused:
         log.info("%d of %d slides are done already; %d to do", n_reused, len(cohort), len(todo))
-    missing = SlideError("the file that the cohort table names does not exist", stage="open")
-    failures = [Failure.of(slide, missing) for slide in cohort.missing]
+    failures = missing_files(cohort)
     n_new, interrupted = 0, False
     progress.started(len(todo))
     try:
@@ -130,6 +129,6 @@ def _is_done(slide: CohortSlide, folder: Path, *, job: SlideJob) -> bool:
     try:
         info = read_info(path)
         inputs = inputs_digest(slide, masks=job.options.masks)
-    except SlideError:
+    except (SlideError, OSError):
         return False  # damaged or foreign: encoded anew, and written whole over it
     return (info.settings_digest, info.inputs_digest) == (job.facts.settings_digest, inputs)

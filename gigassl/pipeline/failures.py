@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gigassl.errors import SlideError
 from gigassl.files import written_whole
-from gigassl.slides.cohort import CohortSlide
+from gigassl.slides.cohort import Cohort, CohortSlide
 
 COLUMNS = ("slide_id", "path", "stage", "reason", "detail")
 
@@ -29,6 +29,12 @@ class Failure:
             slide_id=source.slide_id, path=str(source.path), stage=error.stage,
             reason=error.reason, detail=error.detail,
         )  # fmt: skip
+
+
+def missing_files(cohort: Cohort) -> list[Failure]:
+    """The failures of slides whose file a cohort table names in vain."""
+    missing = SlideError("the file that the cohort table names does not exist", stage="open")
+    return [Failure.of(slide, missing) for slide in cohort.missing]
 
 
 def failures_path(out: Path) -> Path:

@@ -91,15 +91,13 @@ class SlideJob:
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Encodes slide after slide."""
-        masks = self.options.masks
         slides = encode_slides(
             sources, prepare=self._prepare, encoder=self.encoder, progress=progress,
             workers=self.options.workers or _default_workers(self.encoder.device),
         )  # fmt: skip
         with closing(slides):
             for slide in slides:
-                inputs = "" if slide.failure else inputs_digest(slide.source, masks=masks)
-                yield outcome_of_slide(slide, self.facts, inputs_digest=inputs)
+                yield outcome_of_slide(slide, self.facts)
 
     def _prepare(self, source: CohortSlide) -> PreparedSlide:
         """Opens a slide and lays its tiles; its overview is drawn even where that fails."""

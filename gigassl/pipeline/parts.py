@@ -9,7 +9,14 @@ from typing import Any
 
 from gigassl.errors import GigasslError, SettingsError
 from gigassl.slides.cohort import CohortSlide
-from gigassl.vectors.table import SlideRow, SlideTable, open_table, save_table, table_from_rows
+from gigassl.vectors.table import (
+    SlideRow,
+    SlideTable,
+    one_row,
+    open_table,
+    save_table,
+    table_from_rows,
+)
 
 log = logging.getLogger("gigassl")
 
@@ -39,12 +46,15 @@ class Parts:
                 # only a machine that lost power leaves one; its slide is simply embedded again
                 log.warning("ignoring a damaged part: %s", error)
         for table in tables:
-            yield from (row for row in table.rows() if row.settings_digest == self.settings_digest)
+            if table.settings_digest == self.settings_digest:
+                yield from table.rows()
 
-    def stale(self) -> Sequence[SlideRow]:
-        """Rows of the earlier table that were made with other settings."""
-        rows = [] if self._earlier is None else self._earlier.rows()
-        return [row for row in rows if row.settings_digest != self.settings_digest]
+    def stale(self) -> Sequence[str]:
+        """Slides of the earlier table, if that was made with other settings (it has one digest)."""
+        earlier = self._earlier
+        if earlier is None or earlier.settings_digest == self.settings_digest:
+            return []
+        return earlier.slide_ids
 
     def earlier_provenance(self) -> Mapping[str, Any]:
         """The provenance of the earlier table, empty where there is none."""
@@ -65,7 +75,7 @@ class Parts:
         Raises:
             SettingsError: such rows were made with other settings, so they would be lost.
         """
-        lost = sorted({row.slide_id for row in self.stale()} - known)
+        lost = sorted(set(self.stale()) - known)
         if lost:
             raise SettingsError(
                 f"{self.out} holds {len(lost)} slides that are not in this input, made with other "
@@ -78,7 +88,7 @@ class Parts:
     def commit(self, row: SlideRow) -> None:
         """Makes one slide's row safe on disk."""
         self.folder.mkdir(exist_ok=True)
-        table = table_from_rows([row], provenance=self.provenance)
+        table = one_row(row, provenance=self.provenance)
         save_table(table, self.folder / _file_name(row.slide_id))
         self._rows[row.slide_id] = row
 

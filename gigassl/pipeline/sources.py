@@ -42,7 +42,7 @@ class RunFacts:
     grid: GridSettings
 
 
-def outcome_of_slide(slide: SlideInHand, facts: RunFacts, *, inputs_digest: str) -> Outcome:
+def outcome_of_slide(slide: SlideInHand, facts: RunFacts) -> Outcome:
     """The bag of an encoded slide, or its failure."""
     prepared, source = slide.prepared, slide.source
     if slide.failure is not None or prepared is None or slide.features is None:
@@ -53,7 +53,7 @@ def outcome_of_slide(slide: SlideInHand, facts: RunFacts, *, inputs_digest: str)
         encoder=facts.encoder,
         encoder_digest=facts.encoder_digest,
         settings_digest=facts.settings_digest,
-        inputs_digest=inputs_digest,
+        inputs_digest=prepared.inputs_digest,
         provenance=facts.provenance,
         width_l0=opened.info.width_l0,
         height_l0=opened.info.height_l0,

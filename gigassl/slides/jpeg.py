@@ -188,9 +188,7 @@ class JpegLevel:
         )
 
 
-def open_jpeg_level(
-    path: Path, size: tuple[int, int], *, reduction: int = 1, region_px: int | None = None
-) -> JpegLevel | None:
+def open_jpeg_level(path: Path, size: tuple[int, int], *, reduction: int = 1) -> JpegLevel | None:
     """The pyramid level of ``size`` (width, height) px, if the file stores it as JPEG tiles.
 
     Args:
@@ -198,8 +196,6 @@ def open_jpeg_level(
         size: the level's size, px.
         reduction: 2, 4 or 8 decodes each tile that much smaller (libjpeg's scaled DCT: faster,
             and slightly other pixels than averaging).
-        region_px: side of the regions that will be read, row by row; fewer decoded tiles are then
-            kept, in memory that is used again and again (at most 256 MiB either way).
 
     Raises:
         MachineError: no file handles left.
@@ -218,10 +214,7 @@ def open_jpeg_level(
         raise SlideError(
             "the file cannot be read", stage="open", detail=error.strerror or str(error)
         ) from error
-    level = JpegLevel(mapped, stored, reduction=reduction)
-    if region_px is not None:
-        level.keep_for(region_px)
-    return level
+    return JpegLevel(mapped, stored, reduction=reduction)
 
 
 def _find_level(path: Path, size: tuple[int, int]) -> StoredTiles | None:

@@ -117,9 +117,7 @@ class TileReader:
         if reduction == 1:
             return
         size = self._slide.level_sizes[self._level]
-        level = open_jpeg_level(
-            self._slide.path, size, reduction=reduction, region_px=self._read_px // reduction
-        )
+        level = open_jpeg_level(self._slide.path, size, reduction=reduction)
         if level is None:
             return
         self._jpeg, self.reduction = level, reduction

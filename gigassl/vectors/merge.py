@@ -30,12 +30,9 @@ def merge_tables(tables: Sequence[SlideTable]) -> SlideTable:
 
 def _refuse_difference(first: SlideTable, other: SlideTable) -> None:
     where = f"the tables of '{first.slide_ids[0]}' and '{other.slide_ids[0]}'"
-    ours, theirs = (dict(_leaves(t.provenance.get("settings", {}))) for t in (first, other))
-    differing = sorted(
-        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
-    )
+    differing = differing_settings(first.provenance, other.provenance)
     if differing:
-        said = ", ".join(f"{n} ({ours.get(n)} and {theirs.get(n)})" for n in differing)
+        said = ", ".join(f"{n} ({ours} and {theirs})" for n, (ours, theirs) in differing.items())
         raise GigasslError(
             f"{where} were made with different settings: {said}; embed again with the same"
         )
@@ -46,6 +43,20 @@ def _refuse_difference(first: SlideTable, other: SlideTable) -> None:
         )
     if first.dim != other.dim:
         raise GigasslError(f"{where} hold vectors of different width: {first.dim} and {other.dim}")
+
+
+def differing_settings(
+    first: Mapping[str, Any], other: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ between two provenances, by dotted name; None where one has none.
+
+    >>> differing_settings({"settings": {"a": {"b": 1}}}, {"settings": {"a": {"b": 2}}})
+    {'a.b': (1, 2)}
+    """
+    ours, theirs = (dict(_leaves(record.get("settings", {}))) for record in (first, other))
+    names = sorted(ours.keys() | theirs.keys())
+    pairs = {name: (ours.get(name), theirs.get(name)) for name in names}
+    return {name: (left, right) for name, (left, right) in pairs.items() if left != right}
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -160,16 +160,22 @@ needs_mount = pytest.mark.skipif(
 )
 
 
-@needs_mount
-def test_a_really_full_disk(slides: Path, tmp_path: Path) -> None:
+def embed_on_mount(slides: Path, folder: Path, *, options: str) -> subprocess.CompletedProcess[str]:
+    """Embeds onto a file system of its own, mounted at ``folder`` with these mount options."""
+    folder.mkdir()
     script = (
-        f"mkdir -p {tmp_path}/disk && mount -t tmpfs -o size=64k none {tmp_path}/disk && "
+        f"mount -t tmpfs -o {options} none {folder} && "
         f"{sys.executable} -c 'from gigassl.cli.main import run; run()' "
-        f"embed {slides} -o {tmp_path}/disk/v.parquet --keep-bags {tmp_path}/disk"
+        f"embed {slides} -o {folder}/v.parquet --keep-bags {folder}"
     )
-    done = subprocess.run(
+    return subprocess.run(
         ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False
     )
+
+
+@needs_mount
+def test_a_really_full_disk(slides: Path, tmp_path: Path) -> None:
+    done = embed_on_mount(slides, tmp_path / "disk", options="size=64k")
     assert done.returncode == 2, done.stderr
     assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
@@ -177,14 +183,7 @@ def test_a_really_full_disk(slides: Path, tmp_path: Path) -> None:
 
 @needs_mount
 def test_a_read_only_folder_is_told_before_work_starts(slides: Path, tmp_path: Path) -> None:
-    script = (
-        f"mkdir -p {tmp_path}/ro && mount -t tmpfs -o ro none {tmp_path}/ro && "
-        f"{sys.executable} -c 'from gigassl.cli.main import run; run()' "
-        f"embed {slides} -o {tmp_path}/ro/v.parquet"
-    )
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False
-    )
+    done = embed_on_mount(slides, tmp_path / "disk", options="ro")
     assert done.returncode == 2, done.stderr
     assert "read-only" in done.stderr
     assert "slides/s" not in done.stderr
