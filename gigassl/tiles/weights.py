@@ -1,5 +1,6 @@
 """Checkpoints: the one place that opens weight files, none of which may run code."""
 
+import argparse
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,10 +20,17 @@ _CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "net")
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Tensors by name, and the model card where the file holds one."""
+    """What a weight file holds.
+
+    Attributes:
+        tensors: by name.
+        card: the model card of a ``.safetensors`` file, empty where it holds none.
+        values: numbers and texts beside the tensors of a PyTorch file (epoch, settings).
+    """
 
     tensors: "Mapping[str, Tensor]"
     card: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -65,7 +73,9 @@ def _from_pickle(path: Path) -> Checkpoint:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+        # training scripts store their arguments so; a namespace holds values and runs nothing
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except pickle.UnpicklingError as error:
         raise SettingsError(
             f"{path} holds more than tensors, and opening it could run code; "
@@ -76,7 +86,25 @@ def _from_pickle(path: Path) -> Checkpoint:
     tensors = _tensors_inside(content)
     if not tensors:
         raise SettingsError(f"{path} holds no state dict; expected tensors by name")
-    return Checkpoint(tensors=tensors)
+    return Checkpoint(tensors=tensors, values=_values_inside(content))
+
+
+def _values_inside(content: object) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {}
+    groups = {str(key): _record_of_values(value) for key, value in content.items()}
+    return {**_plain_values(content), **{key: group for key, group in groups.items() if group}}
+
+
+def _record_of_values(group: object) -> dict[str, Any]:
+    if isinstance(group, argparse.Namespace):
+        group = vars(group)
+    return _plain_values(group) if isinstance(group, Mapping) else {}
+
+
+def _plain_values(group: Mapping[Any, Any]) -> dict[str, Any]:
+    plain_types = (str, int, float, bool)
+    return {str(key): value for key, value in group.items() if isinstance(value, plain_types)}
 
 
 def _tensors_inside(content: object) -> "dict[str, Tensor]":

@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from gigassl.errors import SettingsError, unknown_name
+from gigassl.vectors.attention import GatedAttention
 from gigassl.vectors.mlp import MeanOfTiles, ResidualMlp
 
 SLIDE_ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
     "mean": MeanOfTiles,
     "mlp": ResidualMlp,
+    "abmil": GatedAttention,
 }
 """Name → class. A class takes ``dim`` (width of the tile features), ``cell`` (side of a grid cell
 in the unit of the coordinates) and keywords of its own, has an attribute ``width``, and its

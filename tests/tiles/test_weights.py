@@ -1,5 +1,6 @@
 """Checkpoints: found behind any prefix, and no file may run code."""
 
+import argparse
 import pickle
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,30 @@ def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path: Path) -> No
     # the trap itself works: an unguarded reader springs it
     pickle.loads(pickle.dumps(Runs(str(trace)))).close()
     assert trace.exists()
+
+
+class Config:
+    """Settings in a class of somebody's own project."""
+
+
+def test_arguments_of_a_training_script_are_read_as_values(tmp_path: Path) -> None:
+    path = tmp_path / "published.pth"
+    config = argparse.Namespace(lr=0.03, name="µ", model_path=None, layers=[1, 2])
+    content = {"epoch": 9, "config": config, "history": {"loss": 0.5}, "state_dict": WEIGHTS}
+    torch.save(content, path)
+    found = load_checkpoint(path)
+    assert set(found.tensors) == set(WEIGHTS)
+    expected = {"epoch": 9, "config": {"lr": 0.03, "name": "µ"}, "history": {"loss": 0.5}}
+    assert found.values == expected
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_settings_of_another_class_are_refused(tmp_path: Path, inside: bool) -> None:
+    config = argparse.Namespace(model=Config()) if inside else Config()
+    path = tmp_path / "published.pth"
+    torch.save({"config": config, "state_dict": WEIGHTS}, path)
+    with pytest.raises(SettingsError, match="could run code"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
