@@ -1,10 +1,18 @@
 """Tile store: where views are drawn from, the same for a bank and for a cohort of plain bags."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Shaped
 from torch import Tensor
+
+from gigassl.bags.bag import Bag
+from gigassl.errors import SettingsError
+
+SAME_SIZE = 0.02
+"""Resolutions and tile sizes that differ by less (relative) count as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +48,116 @@ class TileStore:
         """Width of the tile features."""
         return self.features.shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tiles lie, and views are drawn."""
+        return self.features.device
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that features and coordinates need."""
+        return sum(t.numel() * t.element_size() for t in (self.features, self.coords))
+
     def to(self, device: torch.device | str) -> "TileStore":
         """The whole store in the memory of a device."""
         moved = ("features", "coords", "um_per_unit", "first", "count")
         return replace(self, **{name: getattr(self, name).to(device) for name in moved})
+
+
+def store_of_bags(
+    bags: Sequence[Bag], *, patient_ids: Sequence[str], tile_um: float | None = None
+) -> TileStore:
+    """A store of plain bags, ours or other tools': one group a slide, features in float16.
+
+    Args:
+        bags: one a slide, of one tile encoder at one resolution.
+        patient_ids: one a bag.
+        tile_um: side of a tile in µm where the bags do not say it.
+
+    Raises:
+        SettingsError: no bags, or one without µm/px or tile size, or of another tile encoder,
+            width, resolution or tile size than the first; or too large for float16.
+    """
+    if not bags or len(bags) != len(patient_ids):
+        raise SettingsError(
+            f"a tile store wants bags and one patient each; "
+            f"got {len(bags)} bags and {len(patient_ids)} patients"
+        )
+    sides = [_tile_um(bag, said=tile_um) for bag in bags]
+    for bag, side in zip(bags, sides, strict=True):
+        _refuse_other_kind(bags[0], bag)
+        _refuse_other_size("tile sizes", (sides[0], side), slides=_names(bags[0], bag))
+    count = np.array([len(bag) for bag in bags], dtype=np.int64)
+    return TileStore(
+        features=torch.from_numpy(np.concatenate([_as_float16(bag) for bag in bags])),
+        coords=torch.from_numpy(np.concatenate([bag.coords for bag in bags])),
+        um_per_unit=torch.tensor([bag.info.mpp_l0 for bag in bags], dtype=torch.float32),
+        first=torch.from_numpy(np.cumsum(count) - count)[:, None],
+        count=torch.from_numpy(count)[:, None],
+        slide_ids=tuple(bag.info.slide_id for bag in bags),
+        patient_ids=tuple(patient_ids),
+        tile_um=sides[0],
+    )
+
+
+def tile_side_um(bag: Bag) -> float | None:
+    """Side of a bag's tiles in µm; None where its file does not say it."""
+    info = bag.info
+    if info.side_l0 and info.mpp_l0:
+        return info.side_l0 * info.mpp_l0
+    if info.tile_px and info.effective_mpp:
+        return info.tile_px * info.effective_mpp
+    return None
+
+
+def _tile_um(bag: Bag, *, said: float | None) -> float:
+    if bag.info.mpp_l0 is None:
+        raise SettingsError(
+            f"slide '{bag.info.slide_id}': its bag does not say the µm/px of its coordinates; "
+            "give it in the cohort table (column mpp) or as --slide-mpp"
+        )
+    side = tile_side_um(bag) or said
+    if side is None:
+        raise SettingsError(
+            f"slide '{bag.info.slide_id}': its bag does not say the size of its tiles; "
+            "give the side in µm (tile_um)"
+        )
+    return side
+
+
+def _refuse_other_kind(first: Bag, bag: Bag) -> None:
+    facts = {
+        "tile encoders": (first.info.encoder, bag.info.encoder),
+        "tile encoder digests": (first.info.encoder_digest, bag.info.encoder_digest),
+        "widths": (first.features.shape[1], bag.features.shape[1]),
+    }
+    for what, (ours, theirs) in facts.items():
+        if ours != theirs:
+            raise _differ(what, f"{ours}, {theirs}", slides=_names(first, bag))
+    if first.info.effective_mpp and bag.info.effective_mpp:
+        pair = (first.info.effective_mpp, bag.info.effective_mpp)
+        _refuse_other_size("resolutions (µm/px)", pair, slides=_names(first, bag))
+
+
+def _refuse_other_size(what: str, pair: tuple[float, float], *, slides: str) -> None:
+    ours, theirs = pair
+    if abs(theirs / ours - 1) > SAME_SIZE:
+        raise _differ(what, f"{ours:g}, {theirs:g}", slides=slides)
+
+
+def _differ(what: str, values: str, *, slides: str) -> SettingsError:
+    return SettingsError(
+        f"the bags of {slides} have different {what} ({values}); use bags of one kind"
+    )
+
+
+def _names(first: Bag, other: Bag) -> str:
+    return f"slides '{first.info.slide_id}' and '{other.info.slide_id}'"
+
+
+def _as_float16(bag: Bag) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        features = bag.features.astype(np.float16, copy=False)
+    if features is not bag.features and not np.isfinite(features).all():
+        raise SettingsError(f"slide '{bag.info.slide_id}': features above 65504 do not fit float16")
+    return features
