@@ -9,10 +9,12 @@ from torch import nn
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.vectors.attention import GatedAttention
 from gigassl.vectors.mlp import MeanOfTiles, ResidualMlp
+from gigassl.vectors.scm import SparseConvEncoder
 
 SLIDE_ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
     "mean": MeanOfTiles,
     "mlp": ResidualMlp,
+    "scm": SparseConvEncoder,
     "abmil": GatedAttention,
 }
 """Name → class. A class takes ``dim`` (width of the tile features), ``cell`` (side of a grid cell
