@@ -1,0 +1,87 @@
+"""Tile stores of bags: every tile where it belongs; bags of two kinds are refused by name."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from gigassl.bags.bag import Bag
+from gigassl.errors import SettingsError
+from gigassl.vectors.tile_store import store_of_bags, tile_side_um
+from tests.vectors.stores import bags_of, grid_bag, store_of
+
+
+@given(bags=bags_of())
+def test_each_group_holds_its_bag(bags: list[Bag]) -> None:
+    store = store_of(*bags)
+    assert store.slide_ids == tuple(bag.info.slide_id for bag in bags)
+    assert (len(store), store.dim, store.tile_um) == (len(bags), 4, 112.0)
+    assert store.features.dtype == torch.float16
+    for number, bag in enumerate(bags):
+        assert store.first.shape == store.count.shape == (len(bags), 1)
+        first, count = int(store.first[number, 0]), int(store.count[number, 0])
+        rows = slice(first, first + count)
+        np.testing.assert_array_equal(store.features[rows].numpy(), bag.features)
+        np.testing.assert_array_equal(store.coords[rows].numpy(), bag.coords)
+        assert store.um_per_unit[number] == 0.25
+    assert int(store.count.sum()) == len(store.features)
+
+
+def test_bytes_are_those_of_the_arrays() -> None:
+    bag = grid_bag(cols=3, rows=2)
+    assert store_of(bag).n_bytes == bag.features.nbytes + bag.coords.nbytes
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"encoder": "other"}, r"slides 'alpha' and 'beta' have different tile encoders"),
+        ({"encoder_digest": "d2"}, r"different tile encoder digests \(d1, d2\)"),
+        ({"dim": 5}, r"different widths \(4, 5\)"),
+        ({"effective_mpp": 0.52}, r"different resolutions \(µm/px\) \(0.5, 0.52\)"),
+        ({"side_l0": 460.0}, r"different tile sizes \(112, 115\)"),
+        ({"mpp_l0": None}, r"slide 'beta': its bag does not say the µm/px"),
+    ],
+)
+def test_bags_of_two_kinds_are_refused(facts: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        store_of(grid_bag("alpha"), grid_bag("beta", **facts))
+
+
+def test_sizes_within_two_per_cent_are_one_kind() -> None:
+    store = store_of(grid_bag("alpha"), grid_bag("beta", effective_mpp=0.505, side_l0=452.5))
+    assert len(store) == 2
+
+
+def test_the_side_of_a_tile_comes_from_what_the_bag_says() -> None:
+    assert tile_side_um(grid_bag()) == 112.0
+    assert tile_side_um(grid_bag(side_l0=None)) == 112.0  # 224 px at 0.5 µm/px
+    unsaid = grid_bag(side_l0=None, tile_px=None)
+    assert tile_side_um(unsaid) is None
+    with pytest.raises(SettingsError, match="slide 'alpha': its bag does not say the size"):
+        store_of(unsaid)
+    assert store_of_bags([unsaid], patient_ids=["p"], tile_um=64.0).tile_um == 64.0
+
+
+def test_no_bags_or_too_few_patients_are_refused() -> None:
+    with pytest.raises(SettingsError, match="got 0 bags and 0 patients"):
+        store_of()
+    with pytest.raises(SettingsError, match="got 1 bags and 2 patients"):
+        store_of_bags([grid_bag()], patient_ids=["a", "b"])
+
+
+def test_features_too_large_for_float16_are_refused() -> None:
+    bag = grid_bag("huge")
+    large = replace(bag, features=np.full(bag.features.shape, 1e6, dtype=np.float32))
+    with pytest.raises(SettingsError, match="slide 'huge': features above 65504"):
+        store_of(large)
+
+
+def test_moving_a_store_moves_every_tensor() -> None:
+    store = store_of(grid_bag()).to("meta")
+    moved = (store.features, store.coords, store.um_per_unit, store.first, store.count)
+    assert {tensor.device.type for tensor in moved} == {"meta"}
+    assert store.slide_ids == ("alpha",)
