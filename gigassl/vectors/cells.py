@@ -142,7 +142,7 @@ def _pairs_of(
     """For each offset the cells that hit, and their partners; one wait for the device in all."""
     offset, cell = hit.nonzero(as_tuple=True)
     counts = torch.bincount(offset, minlength=len(hit)).tolist()
-    return list(cell.split(counts)), list(partner[offset, cell].split(counts))
+    return list(torch.split(cell, counts)), list(torch.split(partner[offset, cell], counts))
 
 
 def strided(cells: Cells) -> tuple[Cells, KernelMap]:
@@ -164,8 +164,8 @@ def strided(cells: Cells) -> tuple[Cells, KernelMap]:
     )  # fmt: skip
     counts = torch.bincount(position, minlength=len(WINDOW)).tolist()
     return out, KernelMap(
-        source=source.split(counts),
-        target=target.split(counts),
+        source=torch.split(source, counts),
+        target=torch.split(target, counts),
         identity=None,
         n_in=len(cells),
         n_out=len(out),
