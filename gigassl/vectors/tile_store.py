@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Int64, Shaped
 from torch import Tensor
 
 from gigassl.bags.bag import Bag
+from gigassl.bags.bank import Bank
 from gigassl.errors import SettingsError
 
 SAME_SIZE = 0.02
@@ -97,6 +98,31 @@ def store_of_bags(
         slide_ids=tuple(bag.info.slide_id for bag in bags),
         patient_ids=tuple(patient_ids),
         tile_um=sides[0],
+    )
+
+
+def store_of_bank(bank: Bank) -> TileStore:
+    """A store of an open bank: one group an augmentation; nothing is read, all stays on disk.
+
+    See ``placed`` for bringing it into memory.
+
+    Raises:
+        SettingsError: the bank holds no slide.
+    """
+    if not bank.slides:
+        raise SettingsError("the bank holds no slide: all of its cohort failed")
+    _, n_augmentations, n_tiles, dim = bank.features.shape
+    row = torch.tensor([slide.row for slide in bank.slides])
+    first = (row[:, None] * n_augmentations + torch.arange(n_augmentations)) * n_tiles
+    return TileStore(
+        features=torch.from_numpy(bank.features.reshape(-1, dim)),
+        coords=torch.from_numpy(bank.coords.reshape(-1, 2)),
+        um_per_unit=torch.tensor([slide.um_per_px_l0 for slide in bank.slides]),
+        first=first,
+        count=torch.full_like(first, n_tiles),
+        slide_ids=tuple(slide.slide_id for slide in bank.slides),
+        patient_ids=tuple(slide.patient_id for slide in bank.slides),
+        tile_um=bank.info.tile_um,
     )
 
 

@@ -1,11 +1,15 @@
 """Tile stores and bags for tests: small, random, of the shapes that matter."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
 from gigassl.bags.bag import Bag, BagInfo
+from gigassl.bags.bank import Bank, BankInfo, BankSlide, open_bank
+from gigassl.bags.bank_writer import BankWriter
+from gigassl.tiles.augmentation import AugmentationSettings
 from gigassl.vectors.tile_store import TileStore, store_of_bags
 
 TILE_PX = 448
@@ -43,3 +47,29 @@ def bags_of(draw: st.DrawFn) -> list[Bag]:
         order = np.random.default_rng(number).permutation(len(bag))
         bags.append(Bag(features=bag.features[order], coords=bag.coords[order], info=bag.info))
     return bags
+
+
+def small_bank(folder: Path, *, augmentations: int = 3, tiles: int = 6, dim: int = 4) -> Bank:
+    """A bank on disk of slides s0 and s2; s1 between them failed."""
+    info = BankInfo(
+        encoder="some", encoder_digest="d1", encoder_dim=dim, dim=dim, settings_digest="e1",
+        mpp=0.5, tile_px=224, tile_um=112.0, augmentations=augmentations, tiles=tiles,
+        draw="scatter", seed=0, augmentation=AugmentationSettings(),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    with BankWriter(folder, info, slide_ids=["s0", "s1", "s2"]) as writer:
+        for name, mpp in (("s0", 0.25), ("s2", 0.5)):
+            slide = BankSlide(
+                slide_id=name, row=writer.row_of(name), patient_id=f"p-{name}",
+                patient_rule="column", file=f"{name}.svs", n_tissue_tiles=9, um_per_px_l0=mpp,
+                mpp_source="file", effective_mpp=0.5, width_l0=9_000, height_l0=9_000,
+                side_l0=112 / mpp, slide_digest="", inputs_digest="", encoder_digest="d1",
+                settings_digest="e1",
+            )  # fmt: skip
+            writer.write(
+                slide,
+                features=rng.normal(size=(augmentations, tiles, dim)).astype(np.float32),
+                coords=rng.integers(0, 9, size=(augmentations, tiles, 2)) * TILE_PX,
+            )
+        writer.finish()
+    return open_bank(folder)

@@ -1,6 +1,7 @@
 """Tile stores of bags: every tile where it belongs; bags of two kinds are refused by name."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given
 
 from gigassl.bags.bag import Bag
 from gigassl.errors import SettingsError
-from gigassl.vectors.tile_store import store_of_bags, tile_side_um
-from tests.vectors.stores import bags_of, grid_bag, store_of
+from gigassl.vectors.tile_store import store_of_bags, store_of_bank, tile_side_um
+from tests.vectors.stores import bags_of, grid_bag, small_bank, store_of
 
 
 @given(bags=bags_of())
@@ -28,6 +29,32 @@ def test_each_group_holds_its_bag(bags: list[Bag]) -> None:
         np.testing.assert_array_equal(store.coords[rows].numpy(), bag.coords)
         assert store.um_per_unit[number] == 0.25
     assert int(store.count.sum()) == len(store.features)
+
+
+def test_each_augmentation_of_a_bank_is_a_group_and_failed_slides_have_none(tmp_path: Path) -> None:
+    bank = small_bank(tmp_path / "bank")
+    store = store_of_bank(bank)
+    assert store.slide_ids == ("s0", "s2")
+    assert store.patient_ids == ("p-s0", "p-s2")
+    assert store.um_per_unit.tolist() == [0.25, 0.5]
+    assert store.tile_um == 112.0
+    for number, row in enumerate((0, 2)):
+        for augmentation in range(3):
+            first = int(store.first[number, augmentation])
+            assert int(store.count[number, augmentation]) == 6
+            rows = slice(first, first + 6)
+            expected = bank.features[row, augmentation], bank.coords[row, augmentation]
+            np.testing.assert_array_equal(store.features[rows].numpy(), expected[0])
+            np.testing.assert_array_equal(store.coords[rows].numpy(), expected[1])
+            assert bank.features[row, augmentation].any()
+
+
+def test_a_store_of_a_bank_reads_nothing_and_a_bank_of_failures_is_refused(tmp_path: Path) -> None:
+    bank = small_bank(tmp_path / "bank")
+    store = store_of_bank(bank)
+    assert np.shares_memory(store.features.numpy(), bank.features)
+    with pytest.raises(SettingsError, match="the bank holds no slide"):
+        store_of_bank(replace(bank, slides=()))
 
 
 def test_bytes_are_those_of_the_arrays() -> None:

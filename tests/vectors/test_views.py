@@ -241,6 +241,6 @@ def test_on_a_gpu_the_same_numbers_make_the_same_view() -> None:
     )
     generator = torch.Generator("cuda").manual_seed(0)
     for window in ("scatter", "dense"):
-        wanted = ViewSettings(window=window, crop=0.5, feature_noise=0.1)  # type: ignore[arg-type]
+        wanted = ViewSettings(window=window, crop=0.5, feature_noise=0.1)
         drawn_there = draw_views(store.to("cuda"), slides, settings=wanted, generator=generator)
         assert drawn_there.features.device.type == "cuda"
