@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.embed import EmbedSettings as EmbedSettings
     from gigassl.pipeline.embed import embed as embed
     from gigassl.pipeline.encode import encode as encode
+    from gigassl.pipeline.import_model import import_model as import_model
     from gigassl.pipeline.inspection import inspect as inspect
     from gigassl.pipeline.jobs import RunOptions as RunOptions
     from gigassl.pipeline.merge import merge as merge
@@ -46,6 +47,7 @@ _HOME = {
     "embed": "gigassl.pipeline.embed",
     "encode": "gigassl.pipeline.encode",
     "examine": "gigassl.pipeline.doctor",
+    "import_model": "gigassl.pipeline.import_model",
     "inspect": "gigassl.pipeline.inspection",
     "load_encoder": "gigassl.tiles.encoders",
     "make_cohort": "gigassl.slides.synthetic",
