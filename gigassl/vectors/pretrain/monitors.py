@@ -1,0 +1,265 @@
+"""Monitors: what each epoch of training says about the vectors, and whether they collapsed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from gigassl.representation import (
+    alignment,
+    collapse_level,
+    effective_rank,
+    mean_cosine,
+    uniformity,
+)
+
+MEASURED, MEASURED_BY_LABEL = 256, 2048
+"""Slides that geometry and kNN accuracy are computed on: a fixed random sample."""
+
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How the vectors of two views of many slides lie (see ``gigassl.representation``).
+
+    Attributes:
+        collapse: 0 where unit vectors fill the sphere, 1 where they are one point.
+        effective_rank: of the slides' centred vectors.
+        mean_cosine: over all pairs of slides.
+        alignment: mean squared distance of a slide's two views; 0 is best.
+        uniformity: lower is better.
+    """
+
+    collapse: float
+    effective_rank: float
+    mean_cosine: float
+    alignment: float
+    uniformity: float
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the vectors say nothing any more: not finite, one point, or on one line."""
+        values = (self.collapse, self.effective_rank, self.mean_cosine)
+        return not np.isfinite(values).all() or self.mean_cosine > 0.9999 or self.on_one_line
+
+    @property
+    def on_one_line(self) -> bool:
+        """Whether slides differ in a single direction only."""
+        return self.effective_rank < 1.5
+
+
+def geometry(
+    first: Float32[np.ndarray, "slide width"], second: Float32[np.ndarray, "slide width"]
+) -> Geometry:
+    """Measures the vectors of two views of the same slides, at least two slides."""
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        nan = float("nan")
+        return Geometry(
+            collapse=nan, effective_rank=nan, mean_cosine=nan, alignment=nan, uniformity=nan
+        )
+    slides = _unit(first) + _unit(second)
+    return Geometry(
+        collapse=collapse_level(slides),
+        effective_rank=effective_rank(slides - slides.mean(axis=0)),
+        mean_cosine=mean_cosine(slides),
+        alignment=alignment(first, second),
+        uniformity=uniformity(slides),
+    )
+
+
+def _unit(vectors: Float32[np.ndarray, "slide width"]) -> Float32[np.ndarray, "slide width"]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: Float32[np.ndarray, "slide width"] = vectors / np.maximum(
+        length, np.finfo(np.float32).tiny
+    )
+    return units
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """What one epoch did.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: mean over its steps.
+        lr: learning rate of its last step.
+        slides_per_s: slides, of two views each, through a training step.
+        geometry: of the vectors that its steps computed.
+        knn_accuracy: share of labelled slides whose neighbours of other patients have their
+            label; None without labels.
+    """
+
+    epoch: int
+    loss: float
+    lr: float
+    slides_per_s: float
+    geometry: Geometry
+    knn_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is about to be trained, said before it starts."""
+
+    n_slides: int
+    n_patients: int
+    n_batches: int
+    batch_size: int
+    epochs: int
+    epochs_done: int
+    lr: float
+    n_parameters: int
+    device: str
+    n_devices: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * self.n_batches
+
+    def sentence(self) -> str:
+        """The plan in one line."""
+        devices = self.device if self.n_devices == 1 else f"{self.n_devices} × {self.device}"
+        return (
+            f"{self.n_slides} slides of {self.n_patients} patients, batches of {self.batch_size}: "
+            f"{self.epochs} epochs × {self.n_batches} = {self.steps} steps at learning rate "
+            f"{self.lr:.3g} on {devices}, {self.n_parameters:,} parameters"
+        )
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """What training tells about itself; any object with these methods will do."""
+
+    def started(self, plan: Plan) -> None:
+        """Training begins, or goes on from ``plan.epochs_done``."""
+
+    def step_done(self) -> None:
+        """One more step."""
+
+    def epoch_done(self, row: EpochRow) -> None:
+        """One more epoch."""
+
+
+class Quiet:
+    """Says nothing; the default of the Python API."""
+
+    def started(self, plan: Plan) -> None:
+        """Ignores the start."""
+
+    def step_done(self) -> None:
+        """Ignores the step."""
+
+    def epoch_done(self, row: EpochRow) -> None:
+        """Ignores the epoch."""
+
+
+class Watch:
+    """Keeps the vectors that training computes anyway, of a fixed sample of slides.
+
+    Measuring costs no forward pass that way; vectors are of the epoch's changing weights and in
+    training mode, which is why a trained network is measured again at the end.
+
+    Args:
+        labels: one a slide, -1 where not known; None without labels.
+        patient: number of each slide's patient.
+        generator: chooses the slides.
+    """
+
+    def __init__(
+        self, patient: Int64[np.ndarray, " slide"], labels: Int64[np.ndarray, " slide"] | None, *,
+        generator: np.random.Generator,
+    ) -> None:  # fmt: skip
+        order = generator.permutation(len(patient))
+        watched = set(order[:MEASURED].tolist())
+        if labels is not None:
+            watched |= set(order[labels[order] >= 0][:MEASURED_BY_LABEL].tolist())
+        self.slides = np.array(sorted(watched), dtype=np.int64)
+        self._measured = np.isin(self.slides, order[:MEASURED])
+        self._patient = patient[self.slides]
+        self._labels = None if labels is None else labels[self.slides]
+        self._place = torch.full((len(patient),), -1)
+        self._place[torch.from_numpy(self.slides)] = torch.arange(len(self.slides))
+        self._vectors: Tensor | None = None
+
+    def note(
+        self, slides: Int64[Tensor, " batch"], first: Float[Tensor, "batch width"],
+        second: Float[Tensor, "batch width"],
+    ) -> None:  # fmt: skip
+        """Keeps the vectors of the watched slides of a batch."""
+        if self._vectors is None:
+            shape = (len(self.slides) + 1, 2, first.shape[1])
+            self._place = self._place.to(first.device)
+            self._vectors = torch.full(shape, 0.0, device=first.device)
+        # all others go to one more row: no synchronisation to find out which they are
+        place = self._place[slides.to(first.device)]
+        self._vectors[place] = torch.stack([first, second], dim=1)
+
+    def kept(self) -> Float[Tensor, "watched 2 width"]:
+        """What was kept, zeros where a slide did not come; then forgets it."""
+        if self._vectors is None:
+            raise RuntimeError("no batch was noted")
+        vectors, self._vectors = self._vectors[:-1], None
+        return vectors
+
+    def measured(self, kept: Float[Tensor, "watched 2 width"]) -> tuple[Geometry, float | None]:
+        """Geometry and kNN accuracy of what was kept."""
+        vectors = kept.cpu().numpy()
+        came = np.abs(vectors).sum(axis=(1, 2)) != 0.0
+        first, second = vectors[:, 0], vectors[:, 1]
+        chosen = came & self._measured
+        if chosen.sum() < 2:  # all vectors zero, or hardly any slide came
+            chosen = self._measured
+        shape = geometry(first[chosen], second[chosen])
+        if self._labels is None:
+            return shape, None
+        usable = came & (self._labels >= 0)
+        accuracy = knn_accuracy(
+            first[usable] + second[usable],
+            labels=self._labels[usable],
+            patient=self._patient[usable],
+        )
+        return shape, accuracy
+
+
+def knn_accuracy(
+    vectors: Float32[np.ndarray, "slide width"], *, labels: Int64[np.ndarray, " slide"],
+    patient: Int64[np.ndarray, " slide"], k: int = NEIGHBOURS,
+) -> float | None:  # fmt: skip
+    """Share of slides whose label most of the k nearest slides of *other* patients have.
+
+    By cosine; a tie goes to the nearer neighbours. None where no slide has a neighbour.
+    """
+    units = _unit(vectors)
+    cosine = units @ units.T
+    other: Bool[np.ndarray, "slide slide"] = patient[:, None] != patient[None, :]
+    cosine[~other] = -np.inf
+    k = min(k, len(cosine) - 1)
+    if k < 1 or not other.any():
+        return None
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+    found = np.take_along_axis(cosine, nearest, axis=1)
+    votes = np.zeros((len(cosine), int(labels.max()) + 1))
+    # each neighbour counts 1, a little more the nearer it is
+    weight = np.where(np.isfinite(found), 1.0 + 1e-3 * found, 0.0)
+    np.add.at(votes, (np.arange(len(cosine))[:, None], labels[nearest]), weight)
+    has_neighbour = np.isfinite(found).any(axis=1)
+    return float((votes.argmax(axis=1) == labels)[has_neighbour].mean())
+
+
+def label_numbers(
+    labels: Sequence[str | None],
+) -> tuple[Int64[np.ndarray, " slide"], tuple[str, ...]]:
+    """Labels as numbers of sorted classes; -1 where there is none.
+
+    >>> label_numbers(["b", None, "a", "b"])[0].tolist()
+    [1, -1, 0, 1]
+    """
+    classes = tuple(sorted({label for label in labels if label is not None}))
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([-1 if x is None else number[x] for x in labels], dtype=np.int64), classes
