@@ -57,6 +57,7 @@ def small_bank(folder: Path, *, augmentations: int = 3, tiles: int = 6, dim: int
         draw="scatter", seed=0, augmentation=AugmentationSettings(),
     )  # fmt: skip
     rng = np.random.default_rng(0)
+    folder.mkdir()
     with BankWriter(folder, info, slide_ids=["s0", "s1", "s2"]) as writer:
         for name, mpp in (("s0", 0.25), ("s2", 0.5)):
             slide = BankSlide(
