@@ -214,3 +214,11 @@ def test_no_damage_gives_anything_but_a_sentence(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no PCA at .*gone\.pkl"):
         read_pca(tmp_path / "gone.pkl")
+
+
+def test_a_file_larger_than_any_pca_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.pkl"
+    with path.open("wb") as handle:
+        handle.truncate(2**29 + 1)  # a hole: takes no room on the disk
+    with pytest.raises(SettingsError, match="larger than any PCA"):
+        read_pca(path)
