@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 
 from gigassl.bags.bank import card_text, save_slides
 from gigassl.bags.bank_info import CARD, COORDS, FEATURES, JOURNAL, SLIDES, BankInfo, BankSlide
@@ -223,7 +223,7 @@ def _header(shape: tuple[int, ...], *, dtype: type) -> bytes:
     return found.getvalue()
 
 
-def _put(handle: BinaryIO, values: np.ndarray[Any, Any], *, row: int) -> None:
+def _put(handle: BinaryIO, values: Shaped[np.ndarray, "..."], *, row: int) -> None:
     """Writes one row and waits until it is on disk."""
     values = np.ascontiguousarray(values)
     # the header fills a multiple of 64 bytes; what follows it is rows only
