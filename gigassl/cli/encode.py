@@ -1,19 +1,27 @@
-"""``gigassl encode``: slides into bags."""
+"""``gigassl encode``: slides into bags, or into a bank of augmented bags."""
 
+import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gigassl.cli import options as opt
 from gigassl.cli.result import finish
+from gigassl.errors import SettingsError
 
-EXAMPLE = "Example: gigassl encode slides/ -o bags/ --tile-encoder timm:resnet50 --target-mpp 1.0"
+if TYPE_CHECKING:
+    from gigassl.bags.bank_draws import DrawSettings
+
+BANK = "Bank"
+EXAMPLE = "Example: gigassl encode slides/ -o bank/ --augmentations 50 --tiles 256 --target-mpp 1.0"
 
 
 def encode_command(
     source: opt.Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one .h5 a slide.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder: one .h5 a slide, or the bank.")
+    ],
     tile_encoder: opt.TileEncoderName = None,
     backend: opt.Backend = "torch",
     device: opt.Device = "auto",
@@ -33,12 +41,54 @@ def encode_command(
     slide_dir: opt.SlideDir = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    augmentations: Annotated[
+        int | None,
+        typer.Option(
+            help="Make a bank with so many augmented batches a slide (published: 50).", min=1,
+            rich_help_panel=BANK,
+        ),
+    ] = None,
+    tiles: Annotated[
+        int | None,
+        typer.Option(help="Tiles a batch.", min=1, rich_help_panel=BANK, show_default="256"),
+    ] = None,
+    draw: Annotated[
+        Literal["scatter", "window"] | None,
+        typer.Option(
+            help="Tiles from anywhere, or those around one tile (for encoders that see "
+            "neighbourhoods).", rich_help_panel=BANK, show_default="scatter",
+        ),
+    ] = None,
+    stain_jitter: Annotated[
+        float | None,
+        typer.Option(help="Also vary H&E stains, 0 to 0.9.", rich_help_panel=BANK),
+    ] = None,
+    turn_tiles: Annotated[
+        bool, typer.Option("--turn-tiles", help="Also mirror and turn.", rich_help_panel=BANK)
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Decides all draws.", rich_help_panel=BANK, show_default="0"),
+    ] = None,
+    reduce: Annotated[
+        str | None,
+        typer.Option(
+            help="Store fewer columns: pca:N, fitted on a sample of the cohort, or the "
+            "reduction.safetensors of another bank.", rich_help_panel=BANK,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what a bank needs.", rich_help_panel=BANK),
+    ] = False,
     json: opt.Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Encode slides into bags: one .h5 a slide with tile features and coordinates.
 
     The layout is TRIDENT's, which CLAM, TRIDENT and torchmil users can read.
+    With --augmentations: a bank of augmented bags, for `gigassl pretrain`.
     """
+    from gigassl.pipeline.bank import BankSettings, encode_bank, estimate_bank
     from gigassl.pipeline.embed import DEFAULT_ENCODER
     from gigassl.pipeline.encode import encode
     from gigassl.pipeline.jobs import RunOptions
@@ -46,6 +96,10 @@ def encode_command(
     from gigassl.slides.cohort import read_cohort
     from gigassl.tiles.encoders import load_encoder
 
+    draws = _draws(
+        augmentations, tiles=tiles, draw=draw, stain_jitter=stain_jitter, turn_tiles=turn_tiles,
+        seed=seed, others=(reduce, dry_run or None),
+    )  # fmt: skip
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
         overviews=overviews,
@@ -59,9 +113,50 @@ def encode_command(
         encoder, preset=preset, tile_px=tile_px, target_mpp=target_mpp, min_tissue=min_tissue,
         overlap_px=overlap_px, allow_upsampling=allow_upsampling,
     )  # fmt: skip
-    tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+    grid_tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+    if draws is None:
+        with Reporter() as progress:
+            done = encode(
+                cohort, out, encoder=encoder, tiles=grid_tiles, options=options, progress=progress
+            )
+        finish(done, as_json=json)
+    settings = BankSettings(tiles=grid_tiles, draws=draws, reduce=reduce)
+    if dry_run:
+        estimate = estimate_bank(cohort, out, encoder=encoder, settings=settings, options=options)
+        text = json_module.dumps(estimate.summary(), indent=2) if json else estimate.sentence()
+        typer.echo(text)
+        return
     with Reporter() as progress:
-        result = encode(
-            cohort, out, encoder=encoder, tiles=tiles, options=options, progress=progress
+        made = encode_bank(
+            cohort, out, encoder=encoder, settings=settings, options=options, progress=progress
         )
-    finish(result, as_json=json)
+    finish(made, as_json=json)
+
+
+def _draws(
+    augmentations: int | None, *, tiles: int | None, draw: Literal["scatter", "window"] | None,
+    stain_jitter: float | None, turn_tiles: bool, seed: int | None, others: tuple[object, ...],
+) -> "DrawSettings | None":  # fmt: skip
+    """What a bank is to hold; None where bags are wanted.
+
+    Raises:
+        SettingsError: an option of banks without ``--augmentations``.
+    """
+    if augmentations is None:
+        given = (tiles, draw, stain_jitter, turn_tiles or None, seed, *others)
+        if any(value is not None for value in given):
+            raise SettingsError(
+                "--tiles, --draw, --stain-jitter, --turn-tiles, --seed, --reduce and --dry-run are "
+                "for banks; say how many augmented batches a slide gets, such as --augmentations 50"
+            )
+        return None
+    from gigassl.bags.bank_draws import DrawSettings
+    from gigassl.tiles.augmentation import AugmentationSettings
+
+    augmentation = AugmentationSettings(
+        stain=stain_jitter or 0.0, flips=turn_tiles, turns=turn_tiles
+    )
+    return DrawSettings(
+        augmentations=augmentations, tiles=tiles or 256, draw=draw or "scatter", seed=seed or 0,
+        augmentation=augmentation,
+    )  # fmt: skip

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from gigassl.pipeline.bank import BankResult
     from gigassl.pipeline.embed import EmbedResult
     from gigassl.pipeline.encode import EncodeResult
 
 EXIT_FAILURES, EXIT_INTERRUPTED = 1, 130
 
 
-def finish(result: "EmbedResult | EncodeResult", *, as_json: bool) -> NoReturn:
+def finish(result: "BankResult | EmbedResult | EncodeResult", *, as_json: bool) -> NoReturn:
     """Prints what a run did and exits: 0 all done, 1 with failures, 130 interrupted."""
     if as_json:
         typer.echo(json.dumps(result.summary(), indent=2))

@@ -92,14 +92,14 @@ class SlideJob:
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Encodes slide after slide."""
         slides = encode_slides(
-            sources, prepare=self._prepare, encoder=self.encoder, progress=progress,
-            workers=self.options.workers or _default_workers(self.encoder.device),
+            sources, prepare=self.prepare, encoder=self.encoder, progress=progress,
+            workers=self.options.workers or default_workers(self.encoder.device),
         )  # fmt: skip
         with closing(slides):
             for slide in slides:
                 yield outcome_of_slide(slide, self.facts)
 
-    def _prepare(self, source: CohortSlide) -> PreparedSlide:
+    def prepare(self, source: CohortSlide) -> PreparedSlide:
         """Opens a slide and lays its tiles; its overview is drawn even where that fails."""
         options = self.options
         seen = look_at(
@@ -190,7 +190,7 @@ def _kind(bag: Bag) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _default_workers(device: str) -> int:
+def default_workers(device: str) -> int:
     """Reader threads: all cores beside a GPU; two beside an encoder that itself uses the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(2, cores or 2) if device.startswith("cuda") else 2

@@ -94,15 +94,15 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._begin
         left = elapsed / self._done * (self._total - self._done) if self._done else None
-        eta = "ETA unknown" if left is None else f"ETA {_clock(left)}"
+        eta = "ETA unknown" if left is None else f"ETA {clock(left)}"
         done = f"{self._done}/{self._total} slides"
         print(f"{done}, {self._rates()}, {eta}{ending}", file=self._stream, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Hours, minutes and seconds.
 
-    >>> _clock(3725)
+    >>> clock(3725)
     '1:02:05'
     """
     minutes, second = divmod(round(seconds), 60)

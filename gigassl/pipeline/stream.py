@@ -18,7 +18,7 @@ from gigassl.slides.grid import TileGrid
 from gigassl.tiles.engine import TileEncoder
 
 # slides opened ahead of the one that is being read: hides opening, thumbnail and tissue finding
-_OPEN_AHEAD = 2
+OPEN_AHEAD = 2
 
 Prepare = Callable[[CohortSlide], PreparedSlide]
 
@@ -61,8 +61,8 @@ def encode_slides(
     """
     in_flight: deque[_Read] = deque()
     readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
-    opener = ThreadPoolExecutor(max_workers=_OPEN_AHEAD, thread_name_prefix="open")
-    opened = _opened_ahead(sources, prepare=prepare, opener=opener)
+    opener = ThreadPoolExecutor(max_workers=OPEN_AHEAD, thread_name_prefix="open")
+    opened = opened_ahead(sources, prepare=prepare, opener=opener)
     try:
         for read in _reads(opened, readers=readers, batch_size=encoder.batch_size):
             in_flight.append(read)
@@ -75,10 +75,10 @@ def encode_slides(
         opener.shutdown(cancel_futures=True)
         opened.close()
         for read in in_flight:
-            _close(read.slide)
+            close(read.slide)
 
 
-def _opened_ahead(
+def opened_ahead(
     sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor
 ) -> Generator[SlideInHand, None, None]:
     """Opens slides a few ahead, and closes those left open when the run ends early."""
@@ -86,13 +86,13 @@ def _opened_ahead(
     waiting = iter(sources)
     try:
         while True:
-            while len(ahead) < _OPEN_AHEAD and (source := next(waiting, None)) is not None:
+            while len(ahead) < OPEN_AHEAD and (source := next(waiting, None)) is not None:
                 ahead.append((source, opener.submit(prepare, source)))
             if not ahead:
                 return
             source, future = ahead.popleft()
             slide = SlideInHand(source=source)
-            with _failing(slide):
+            with failing(slide):
                 slide.prepared = future.result()
             yield slide
     finally:
@@ -130,11 +130,11 @@ def _encode(read: _Read, *, encoder: TileEncoder, progress: Progress) -> Iterato
         if not read.tiles.cancel():
             wait([read.tiles])
     elif read.tiles is not None:
-        with _failing(slide):
+        with failing(slide):
             _fill(slide, encoder.encode(read.tiles.result()), start=read.start)
             progress.tiles_done(min(encoder.batch_size, len(_grid(slide)) - read.start))
     if read.is_last:
-        _close(slide)
+        close(slide)
         progress.slide_done(slide.source.slide_id, failed=slide.failure is not None)
         yield slide
 
@@ -158,14 +158,19 @@ def _grid(slide: SlideInHand) -> TileGrid:
     return slide.prepared.grid
 
 
-def _close(slide: SlideInHand) -> None:
+def close(slide: SlideInHand) -> None:
+    """Closes the slide's file; its facts and its grid stay usable."""
     if slide.prepared is not None:
         slide.prepared.close()
 
 
 @contextmanager
-def _failing(slide: SlideInHand) -> Iterator[None]:
-    """What goes wrong inside is this slide's failure, unless the machine is at fault."""
+def failing(slide: SlideInHand) -> Iterator[None]:
+    """What goes wrong inside is this slide's failure, unless the machine is at fault.
+
+    Raises:
+        MachineError: the machine is at fault.
+    """
     try:
         yield
     except SlideError as error:

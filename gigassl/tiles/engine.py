@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gigassl.digests import digest_of_tensors, plain
 from gigassl.errors import SettingsError, SlideError, unknown_name
 from gigassl.files import MachineError
+from gigassl.tiles.augmentation import Augmentation, augmented
 from gigassl.tiles.networks import folded
 from gigassl.tiles.records import MAX_BF16_ERROR, EncoderRecord, Precision
 
@@ -107,11 +108,21 @@ class TileEncoder:
         settings: dict[str, Any] = plain(self.settings)
         return {key: facts[key] for key in kept} | {"weights": self.digest} | settings
 
-    def encode(self, tiles: UInt8[np.ndarray, "tile row col 3"]) -> Float32[np.ndarray, "tile dim"]:
+    def encode(
+        self,
+        tiles: UInt8[np.ndarray, "tile row col 3"],
+        *,
+        augmentation: Augmentation | None = None,
+    ) -> Float32[np.ndarray, "tile dim"]:
         """Features of 1 to ``batch_size`` RGB tiles, which may be of any size in px.
 
         The batch is padded to ``batch_size``, so what a tile gets depends neither on how many
         others come with it nor on what they show.
+
+        Args:
+            tiles: square where they are augmented.
+            augmentation: applied to all tiles first, on the device; its crop is resized straight
+                to the side that the network takes.
 
         Raises:
             ValueError: no tiles, or more than ``batch_size``.
@@ -123,8 +134,10 @@ class TileEncoder:
             raise ValueError(f"expected 1 to {self.batch_size} tiles; got {n_tiles}")
         try:
             with torch.inference_mode():
-                batch = _padded(tiles, n_tiles=self.batch_size)
-                features = self._backend.run(_resized(batch.to(self._tensor_device), self.record))
+                batch = _padded(tiles, n_tiles=self.batch_size).to(self._tensor_device)
+                if augmentation is not None:
+                    batch = augmented(batch, augmentation, side_px=self.record.input_px)
+                features = self._backend.run(_resized(batch, self.record))
                 found = features[:n_tiles].float().cpu().numpy()
         except torch.cuda.OutOfMemoryError as error:
             raise self._out_of_memory() from error
