@@ -61,7 +61,8 @@ def plan_batches(patient_ids: Sequence[str], *, batch_size: int) -> BatchPlan:
     """Chooses the number of batches so that they are full and no patient is twice in one.
 
     No batch is larger than ``batch_size`` or the number of patients, nor smaller than half of
-    that: where a few patients have most of the slides, there are fewer batches instead.
+    that: where a few patients have most of the slides, there are fewer batches instead. (Batches
+    of 2 may become 3, so that none is of 1.)
 
     Raises:
         SettingsError: a batch of less than two, or a cohort too small to learn from.
