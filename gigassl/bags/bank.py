@@ -78,6 +78,8 @@ def open_bank(folder: Path) -> Bank:
     _refuse_mixture(folder, slides, info=info)
     if any(rows[slide.row] != slide.slide_id for slide in slides):
         raise SettingsError(f"{folder}: {SLIDES} and {CARD} name other rows; make the bank again")
+    if not slides:
+        raise SettingsError(f"the bank {folder} holds no slide: all {len(rows)} failed")
     features = _mapped(folder / FEATURES, shape=info.feature_shape(len(rows)), dtype=np.float16)
     coords = _mapped(folder / COORDS, shape=info.coord_shape(len(rows)), dtype=np.int32)
     return Bank(

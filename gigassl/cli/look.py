@@ -53,7 +53,7 @@ def _list_encoders(*, as_json: bool) -> None:
 
 
 def inspect_command(
-    file: Annotated[Path, typer.Argument(help="Vectors table, bag, model or slide.")],
+    file: Annotated[Path, typer.Argument(help="Vectors table, bag, bank, model or slide.")],
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a file is, what it holds, and where it came from."""

@@ -22,6 +22,8 @@ from gigassl.pipeline.progress import Progress, Silent
 from gigassl.slides.cohort import Cohort, CohortSlide
 from gigassl.tiles.engine import TileEncoder
 
+__all__ = ["BankResult", "BankSettings", "encode_bank", "estimate_bank"]
+
 log = logging.getLogger("gigassl")
 
 # a run over fewer slides than are probed is over before its estimate would be of use

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from gigassl.bags.bag import open_bag
+from gigassl.bags.bank import open_bank
 from gigassl.digests import plain
 from gigassl.errors import SettingsError, SlideError
+from gigassl.pipeline.bank_estimate import gigabytes
 from gigassl.slides.cohort import SLIDE_SUFFIXES
 from gigassl.slides.description import describe_slide
 from gigassl.tiles.weights import load_checkpoint
@@ -17,7 +19,7 @@ from gigassl.vectors.table import open_table
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Describes a vectors table, bag, model or slide, in plain values.
+    """Describes a vectors table, bag, bank, model or slide, in plain values.
 
     Raises:
         SettingsError: no such file, or none of our kinds.
@@ -25,6 +27,8 @@ def inspect(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise SettingsError(f"no such file: {path}")
+    if path.is_dir():
+        return _bank(path)
     for suffix, describe in _BY_SUFFIX.items():
         if path.name.lower().endswith(suffix):
             return describe(path)
@@ -59,6 +63,22 @@ def _bag(path: Path) -> dict[str, Any]:
         "dim": int(bag.features.shape[1]),
         "dtype": str(bag.features.dtype),
         "info": plain(bag.info),
+    }
+
+
+def _bank(folder: Path) -> dict[str, Any]:
+    bank = open_bank(folder)
+    tiles = [slide.n_tissue_tiles for slide in bank.slides]
+    return {
+        "kind": "bank of augmented bags",
+        "slides": len(bank),
+        "patients": len({slide.patient_id for slide in bank.slides}),
+        "failed": list(bank.failed),
+        "shape": list(bank.features.shape),
+        "size": gigabytes(bank.features.nbytes + bank.coords.nbytes),
+        "tissue tiles": {"total": sum(tiles), "fewest": min(tiles), "most": max(tiles)},
+        "labels": sorted({name for slide in bank.slides for name in slide.labels}),
+        "info": plain(bank.info),
     }
 
 

@@ -25,7 +25,9 @@ def merge_tables(tables: Sequence[SlideTable]) -> SlideTable:
     for other in tables[1:]:
         _refuse_difference(first, other)
     data = pa.concat_tables([table.data for table in tables]).combine_chunks()
-    return SlideTable(data=data, provenance=_merged_provenance(tables))
+    return SlideTable(
+        data=data, provenance=merged_provenance([table.provenance for table in tables])
+    )
 
 
 def _refuse_difference(first: SlideTable, other: SlideTable) -> None:
@@ -67,11 +69,12 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", value
 
 
-def _merged_provenance(tables: Sequence[SlideTable]) -> Mapping[str, Any]:
+def merged_provenance(provenances: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One provenance of several, whatever their order; where they differ, with every variant."""
     texts: set[str] = set()
-    for table in tables:
+    for provenance in provenances:
         # a part may itself be merged from variants
-        kept = dict(table.provenance)
+        kept = dict(provenance)
         for variant in kept.pop("variants", [kept]):
             texts.add(json.dumps(variant, sort_keys=True))
     variants = [json.loads(text) for text in sorted(texts)]
