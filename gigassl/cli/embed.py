@@ -1,13 +1,17 @@
 """``gigassl embed``: the main job."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gigassl.cli import options as opt
-from gigassl.cli.result import finish
+from gigassl.cli.result import finish_vectors
 
+if TYPE_CHECKING:
+    from gigassl.vectors.ensemble import EnsembleSettings
+
+SLIDE_ENCODER = "Slide encoder"
 EXAMPLE = "Example: gigassl embed slides/ -o vectors.parquet --slide-mpp 0.5 --overviews seen/"
 
 
@@ -15,9 +19,33 @@ def embed_command(
     source: opt.Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")],
     slide_encoder: Annotated[
-        Literal["mean", "max", "mean+std"],
-        typer.Option(help="How a slide's tiles become one vector.", rich_help_panel=opt.ENCODER),
+        str,
+        typer.Option(
+            help="How a slide's tiles become one vector: mean, max, mean+std, or a file from "
+            "`gigassl pretrain` or `gigassl import-model`.",
+            rich_help_panel=SLIDE_ENCODER,
+        ),
     ] = "mean",
+    views: Annotated[
+        int | None,
+        typer.Option(
+            help="A slide's vector is the mean of up to so many parts of it.", min=1,
+            rich_help_panel=SLIDE_ENCODER, show_default="100",
+        ),
+    ] = None,
+    tiles_per_view: Annotated[
+        int | None,
+        typer.Option(
+            help="Tiles of a part.", min=1, rich_help_panel=SLIDE_ENCODER,
+            show_default="as in training",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Decides the parts.", rich_help_panel=SLIDE_ENCODER, show_default="0"
+        ),
+    ] = None,
     tile_encoder: opt.TileEncoderName = None,
     backend: opt.Backend = "torch",
     device: opt.Device = "auto",
@@ -45,43 +73,68 @@ def embed_command(
     ] = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    allow_collapsed: opt.AllowCollapsed = False,
     json: opt.Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Embed slides (or bags): one Parquet row a slide.
 
     A rerun embeds only what is missing or has changed. Slides that fail
     are listed in OUT.failures.csv, and the exit code is then 1.
     """
+    from dataclasses import replace
+
     from gigassl.bags.prepare import TileSettings
     from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, embed
     from gigassl.pipeline.jobs import RunOptions
     from gigassl.pipeline.progress import Reporter
+    from gigassl.pipeline.slide_encoding import slide_model, wanted_tiles
     from gigassl.slides.cohort import is_bag, read_cohort
     from gigassl.tiles.encoders import load_encoder
+    from gigassl.vectors.pooling import POOLINGS
+    from gigassl.vectors.slide_model import SlideModel
 
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
         keep_bags=keep_bags, overviews=overviews, bag_encoder=tile_encoder, coords_unit=coords_unit,
     )  # fmt: skip
+    settings = EmbedSettings(
+        tiles=TileSettings(default_mpp=slide_mpp),
+        slide_encoder=slide_encoder if slide_encoder in POOLINGS else slide_model(slide_encoder),
+        views=_views(views, tiles_per_view=tiles_per_view, seed=seed),
+    )
     cohort = read_cohort(source, slide_dir=slide_dir)
-    name = tile_encoder or DEFAULT_ENCODER
     if cohort.slides and is_bag(cohort.slides[0].path):
-        tiles = TileSettings(default_mpp=slide_mpp)
-        settings = EmbedSettings(tiles=tiles, slide_encoder=slide_encoder)
         with Reporter() as progress:
             result = embed(cohort, out, settings=settings, options=options, progress=progress)
-        finish(result, as_json=json)
-    encoder = load_encoder(
-        name, backend=backend, device=device, precision=precision, batch_size=batch_size
+        finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
+    wanted = wanted_tiles(
+        settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px, preset=preset
     )
+    encoder = load_encoder(
+        wanted.encoder or DEFAULT_ENCODER, backend=backend, device=device, precision=precision,
+        batch_size=batch_size,
+    )  # fmt: skip
     grid = opt.grid_settings(
-        encoder, preset=preset, tile_px=tile_px, target_mpp=target_mpp, min_tissue=min_tissue,
-        overlap_px=overlap_px, allow_upsampling=allow_upsampling,
+        encoder, preset=preset, tile_px=wanted.tile_px, target_mpp=wanted.mpp,
+        min_tissue=min_tissue, overlap_px=overlap_px, allow_upsampling=allow_upsampling,
     )  # fmt: skip
     tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+    if isinstance(settings.slide_encoder, SlideModel):
+        settings.slide_encoder.network.to(encoder.device)
     with Reporter() as progress:
         result = embed(
             cohort, out, encoder=encoder, options=options, progress=progress,
-            settings=EmbedSettings(tiles=tiles, slide_encoder=slide_encoder),
+            settings=replace(settings, tiles=tiles),
         )  # fmt: skip
-    finish(result, as_json=json)
+    finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
+
+
+def _views(
+    views: int | None, *, tiles_per_view: int | None, seed: int | None
+) -> "EnsembleSettings | None":
+    """How a slide encoder looks at a slide; None where the user said nothing."""
+    from gigassl.vectors.ensemble import EnsembleSettings
+
+    said = {"views": views, "tiles_per_view": tiles_per_view, "seed": seed}
+    given = {name: value for name, value in said.items() if value is not None}
+    return EnsembleSettings(**given) if given else None

@@ -113,6 +113,14 @@ Shard = Annotated[
         metavar="I/N", help="Only part I (1…N) of the cohort, for job arrays.", rich_help_panel=RUN
     ),
 ]
+AllowCollapsed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-collapsed",
+        help="Exit code 0 also where a slide encoder's vectors tell slides apart no more.",
+        rich_help_panel=RUN,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -13,12 +13,28 @@ if TYPE_CHECKING:
 EXIT_FAILURES, EXIT_INTERRUPTED = 1, 130
 
 
-def finish(result: "BankResult | EmbedResult | EncodeResult", *, as_json: bool) -> NoReturn:
-    """Prints what a run did and exits: 0 all done, 1 with failures, 130 interrupted."""
+def finish(
+    result: "BankResult | EmbedResult | EncodeResult", *, as_json: bool, alarm: str = ""
+) -> NoReturn:
+    """Prints what a run did and exits: 0 all done, 1 with failures, 130 interrupted.
+
+    Args:
+        alarm: what is wrong with the whole result, in red; the exit code is then 1.
+    """
     if as_json:
         typer.echo(json.dumps(result.summary(), indent=2))
     else:
         typer.echo(result.sentence())
     if result.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-    raise typer.Exit(EXIT_FAILURES if result.failures else 0)
+    if alarm:
+        typer.secho(f"gigassl: {alarm}", fg="red", err=True)
+    raise typer.Exit(EXIT_FAILURES if result.failures or alarm else 0)
+
+
+def finish_vectors(result: "EmbedResult", *, as_json: bool, allow_collapsed: bool) -> NoReturn:
+    """Like ``finish``, with an alarm where the vectors have collapsed."""
+    alarm = ""
+    if result.quality is not None and result.quality.collapsed and not allow_collapsed:
+        alarm = result.quality.alarm()
+    finish(result, as_json=as_json, alarm=alarm)

@@ -11,7 +11,7 @@ from typing import Any
 from gigassl.bags.bag import Bag, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.digests import digest_of_settings
-from gigassl.errors import SettingsError, SlideError, unknown_name
+from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.failures import (
     Failure,
     failures_path,
@@ -19,16 +19,19 @@ from gigassl.pipeline.failures import (
     save_failures,
     with_failures,
 )
+from gigassl.pipeline.gate import VectorQuality, quality_of
 from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_of
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.progress import Progress, Silent
+from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
+from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.merge import differing_settings
-from gigassl.vectors.pooling import POOLINGS, l2_normalised, pool
+from gigassl.vectors.slide_model import SlideModel
 from gigassl.vectors.table import SlideRow, SlideTable
 
 log = logging.getLogger("gigassl")
@@ -42,11 +45,14 @@ class EmbedSettings:
 
     Attributes:
         tiles: which pixels the tile encoder sees (not used where the input is bags).
-        slide_encoder: how a bag becomes one vector: "mean", "max" or "mean+std".
+        slide_encoder: how a bag becomes one vector: "mean", "max", "mean+std", or a trained slide
+            encoder, loaded or by the path of its file.
+        views: how a trained slide encoder looks at a slide; None is the default.
     """
 
     tiles: TileSettings = field(default_factory=TileSettings)
-    slide_encoder: str = "mean"
+    slide_encoder: str | SlideModel = "mean"
+    views: EnsembleSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,7 @@ class EmbedResult:
         table: the whole table as written; None where no slide could be embedded.
         n_new, n_reused: slides embedded now, and rows kept from before.
         interrupted: the run was stopped by the user; what was done is kept.
+        quality: of the vectors of a trained slide encoder; None for poolings and for few slides.
     """
 
     out: Path
@@ -65,6 +72,7 @@ class EmbedResult:
     n_new: int
     n_reused: int
     interrupted: bool = False
+    quality: VectorQuality | None = None
 
     def summary(self) -> dict[str, Any]:
         """The result in plain values, for ``--json``."""
@@ -74,6 +82,7 @@ class EmbedResult:
             "new": self.n_new,
             "reused": self.n_reused,
             "interrupted": self.interrupted,
+            "quality": None if self.quality is None else self.quality.summary(),
             "failures": [asdict(failure) for failure in self.failures],
         }
 
@@ -81,6 +90,8 @@ class EmbedResult:
         """The result in one or two lines."""
         rows = 0 if self.table is None else len(self.table)
         done = f"{self.out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
+        if self.quality is not None:
+            done = f"{done}; {self.quality.sentence()}"
         return with_failures(done, self.failures, failures_path(self.out))
 
 
@@ -112,8 +123,7 @@ def embed(
     settings, options = settings or EmbedSettings(), options or RunOptions()
     if out.suffix != ".parquet":
         raise SettingsError(f"-o names the table to write and ends in .parquet; got {out}")
-    if settings.slide_encoder not in POOLINGS:
-        raise unknown_name("slide encoder", settings.slide_encoder, known=POOLINGS)
+    encoding = slide_encoding(settings.slide_encoder, views=settings.views)
     if not isinstance(source, Cohort):
         source = read_cohort(source, slide_dir=options.slide_dir)
     if options.shard is not None:
@@ -123,7 +133,9 @@ def embed(
         if options.keep_bags is not None:
             make_folder(options.keep_bags)
         job = _job(source, encoder=encoder, settings=settings, options=options)
-        run = _Run(source, out, job=job, pooling=settings.slide_encoder, options=options)
+        if job.gives is not None:
+            encoding.check(job.gives)
+        run = _Run(source, out, job=job, encoding=encoding, options=options)
         return run.carry_out(progress or Silent())
 
 
@@ -149,11 +161,11 @@ class _Run:
     """One embedding run: what is done already, what is to do, and how it ends."""
 
     def __init__(
-        self, cohort: Cohort, out: Path, *, job: Job, pooling: str, options: RunOptions
+        self, cohort: Cohort, out: Path, *, job: Job, encoding: SlideEncoding, options: RunOptions
     ) -> None:
         self.cohort, self.out, self.job, self.options = cohort, out, job, options
-        self.pooling, self.n_new = pooling, 0
-        record = {**job.settings, "slide_encoder": pooling}
+        self.encoding, self.n_new = encoding, 0
+        record = {**job.settings, "slide_encoder": encoding.settings}
         self.parts = Parts(
             out,
             settings_digest=digest_of_settings(record),
@@ -238,10 +250,8 @@ class _Run:
             patient_id=source.patient_id,
             patient_rule=source.patient_rule,
             file=source.path.name,
-            embedding=l2_normalised(pool(bag.features, method=self.pooling)),
             n_tiles=len(bag.coords),
-            n_views=1,
-            view_spread=None,
+            **self.encoding.vector(bag),
             mpp=info.mpp_l0,
             mpp_source=info.mpp_source,
             effective_mpp=info.effective_mpp,
@@ -266,4 +276,5 @@ class _Run:
             n_new=self.n_new,
             n_reused=n_reused,
             interrupted=interrupted,
+            quality=quality_of(table),
         )

@@ -19,6 +19,7 @@ from gigassl.pipeline.stream import encode_slides
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.overview import save_overview
 from gigassl.tiles.engine import TileEncoder
+from gigassl.vectors.fitting import TileFacts, facts_of_bag
 from gigassl.versions import shaping_versions
 
 log = logging.getLogger("gigassl")
@@ -57,9 +58,15 @@ class RunOptions:
 
 @runtime_checkable
 class Job(Protocol):
-    """Turns sources into outcomes, under one settings record."""
+    """Turns sources into outcomes, under one settings record.
+
+    Attributes:
+        settings: the whole record that decides a bag.
+        gives: what tiles its bags hold; None where not one of them can be read.
+    """
 
     settings: Mapping[str, Any]
+    gives: TileFacts | None
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """One outcome a source, in the order given."""
@@ -70,6 +77,7 @@ class SlideJob:
 
     Attributes:
         settings: the whole record that decides a bag; its digest names the bag's settings.
+        gives: what tiles its bags hold.
     """
 
     def __init__(self, *, encoder: TileEncoder, tiles: TileSettings, options: RunOptions) -> None:
@@ -81,6 +89,14 @@ class SlideJob:
             "tiles": plain(self.tiles),
             "tile_encoder": encoder.identity(),
         }
+        grid = self.tiles.grid
+        self.gives: TileFacts | None = TileFacts(
+            encoder=encoder.record.name,
+            encoder_digest=encoder.digest,
+            dim=encoder.dim,
+            mpp=grid.target_mpp,
+            tile_um=grid.tile_px * grid.target_mpp,
+        )
         self.facts = RunFacts(
             encoder=encoder.record.name,
             encoder_digest=encoder.digest,
@@ -130,16 +146,18 @@ class BagJob:
         self, sources: Sequence[CohortSlide], *, options: RunOptions, default_mpp: float | None
     ) -> None:
         self.options, self.default_mpp = options, default_mpp
-        self._expected = self._first_readable(sources)
+        first = self._first_readable(sources)
+        self._expected = {} if first is None else _kind(first)
         self.settings: Mapping[str, Any] = {"bags": self._expected}
+        self.gives = None if first is None else facts_of_bag(first)
 
-    def _first_readable(self, sources: Sequence[CohortSlide]) -> Mapping[str, Any]:
+    def _first_readable(self, sources: Sequence[CohortSlide]) -> Bag | None:
         for source in sources:
             try:
-                return _kind(self._read(source))
+                return self._read(source)
             except (SlideError, OSError):
                 continue  # it will be listed among the failures when its turn comes
-        return {}
+        return None
 
     def _read(self, source: CohortSlide) -> Bag:
         return open_bag(

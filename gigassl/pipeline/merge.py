@@ -6,6 +6,7 @@ from pathlib import Path
 from gigassl.errors import SettingsError
 from gigassl.pipeline.embed import EmbedResult
 from gigassl.pipeline.failures import failures_path, read_failures, save_failures
+from gigassl.pipeline.gate import quality_of
 from gigassl.pipeline.output import claimed
 from gigassl.vectors.merge import merge_tables
 from gigassl.vectors.table import open_table, save_table
@@ -28,4 +29,7 @@ def merge(parts: Sequence[Path], out: Path) -> EmbedResult:
         failures = tuple(f for f in listed if f.slide_id not in done)
         save_table(table, out)
         save_failures(failures, failures_path(out))
-    return EmbedResult(out=out, table=table, failures=failures, n_new=0, n_reused=len(done))
+    return EmbedResult(
+        out=out, table=table, failures=failures, n_new=0, n_reused=len(done),
+        quality=quality_of(table),
+    )  # fmt: skip

@@ -218,9 +218,9 @@ def test_pixels_need_no_resolution() -> None:
 
 
 def test_a_vector_that_is_no_number_is_refused() -> None:
-    model = spread_model()
-    with torch.no_grad():
-        model.network.linear.bias.fill_(torch.nan)
+    network = Spread()
+    nn.init.constant_(network.linear.bias, torch.nan)
+    model = model_of(network)
     with pytest.raises(SlideError, match="NaN or infinite"):
         embed_bag(model, grid_bag(dim=DIM))
 

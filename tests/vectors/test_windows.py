@@ -19,7 +19,7 @@ from tests.vectors.stores import TILE_PX, bags_of, grid_bag, store_of
 
 def drawn_rows(store: TileStore, slides: torch.Tensor, *, seed: int = 0, **wanted: Any) -> Any:
     generator = torch.Generator().manual_seed(seed)
-    asked = {"tiles": 5, "window": "scatter", "crop": 1.0} | wanted
+    asked: dict[str, Any] = {"tiles": 5, "window": "scatter", "crop": 1.0} | wanted
     return draw_rows(store, slides, generator=generator, **asked)
 
 
