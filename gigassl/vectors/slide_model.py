@@ -1,7 +1,7 @@
 """Slide model: a slide encoder with all it must know of its input, as one ``.safetensors`` file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -63,9 +63,10 @@ class SlideModel:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits over the record and all weights."""
+        """16 hex digits over all weights and the record, save how they came about."""
         weights = digest_of_tensors(_tensors(self))
-        return digest_of_settings({"record": plain(self.record), "weights": weights})
+        record = replace(self.record, training={})
+        return digest_of_settings({"record": plain(record), "weights": weights})
 
 
 def save_slide_model(path: Path, model: SlideModel) -> None:

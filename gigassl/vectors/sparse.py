@@ -69,12 +69,14 @@ def average(rows: Float[Tensor, "cell dim"], kernel_map: KernelMap) -> Float[Ten
 
 class _Convolution(Function):
     @staticmethod
-    def forward(  # noqa: PLR0917 - torch passes them by position
-        ctx: Any, rows: Tensor, weight: Tensor, kernel_map: KernelMap
-    ) -> Tensor:
+    def forward(rows: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+        return _product(rows, weight, kernel_map)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, KernelMap], output: Tensor) -> None:
+        del output
+        rows, weight, ctx.kernel_map = inputs
         ctx.save_for_backward(rows, weight)
-        ctx.kernel_map = kernel_map
-        return _product(rows, weight, kernel_map, n_out=kernel_map.n_out)
 
     @staticmethod
     @once_differentiable
@@ -85,7 +87,7 @@ class _Convolution(Function):
         grad_rows = grad_weight = None
         if ctx.needs_input_grad[0]:
             transposed = weight.transpose(1, 2)
-            grad_rows = _product(grad, transposed, back, n_out=back.n_out)
+            grad_rows = _product(grad, transposed, back)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(rows, grad, ctx.kernel_map)
         return grad_rows, grad_weight, None
@@ -101,9 +103,9 @@ def _turned(kernel_map: KernelMap) -> KernelMap:
     )
 
 
-def _product(rows: Tensor, weight: Tensor, kernel_map: KernelMap, *, n_out: int) -> Tensor:
+def _product(rows: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     """Gathers the source rows of each position, multiplies, and adds to the target rows."""
-    own = kernel_map.identity
+    own, n_out = kernel_map.identity, kernel_map.n_out
     if own is None:
         out = rows.new_zeros(n_out, weight.shape[2])
     else:
@@ -116,11 +118,20 @@ def _product(rows: Tensor, weight: Tensor, kernel_map: KernelMap, *, n_out: int)
 
 
 def _weight_gradient(rows: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
-    out = rows.new_zeros(len(kernel_map.source), rows.shape[1], grad.shape[1])
-    if kernel_map.identity is not None:
-        torch.mm(_padded(rows).T, _padded(grad), out=out[kernel_map.identity])
+    out = rows.new_empty(len(kernel_map.source), rows.shape[1], grad.shape[1])
+    for position, source in enumerate(kernel_map.source):
+        if position == kernel_map.identity:
+            torch.mm(_padded(rows).T, _padded(grad), out=out[position])
+        elif not len(source):
+            out[position] = 0
+    filled = set()
     for position, source, target in _parts(kernel_map):
-        out[position].addmm_(_gathered(rows, source).T, _gathered(grad, target))
+        left, right = _gathered(rows, source).T, _gathered(grad, target)
+        if position in filled:
+            out[position].addmm_(left, right)
+        else:  # a first product overwrites: cheaper than to write zeros and add to them
+            torch.mm(left, right, out=out[position])
+            filled.add(position)
     return out
 
 
