@@ -28,7 +28,10 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.slides.tissue import TissueSettings as TissueSettings
     from gigassl.tiles.encoders import load_encoder as load_encoder
     from gigassl.tiles.engine import TileEncoder as TileEncoder
+    from gigassl.vectors.ensemble import EnsembleSettings as EnsembleSettings
+    from gigassl.vectors.ensemble import embed_bag as embed_bag
     from gigassl.vectors.search import nearest as nearest
+    from gigassl.vectors.slide_model import load_slide_model as load_slide_model
     from gigassl.vectors.table import SlideTable as SlideTable
     from gigassl.vectors.table import open_table as open_table
 
@@ -36,6 +39,7 @@ _HOME = {
     "Cohort": "gigassl.slides.cohort",
     "EmbedResult": "gigassl.pipeline.embed",
     "EmbedSettings": "gigassl.pipeline.embed",
+    "EnsembleSettings": "gigassl.vectors.ensemble",
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
     "RunOptions": "gigassl.pipeline.jobs",
@@ -45,11 +49,13 @@ _HOME = {
     "TissueSettings": "gigassl.slides.tissue",
     "demo": "gigassl.pipeline.demo",
     "embed": "gigassl.pipeline.embed",
+    "embed_bag": "gigassl.vectors.ensemble",
     "encode": "gigassl.pipeline.encode",
     "examine": "gigassl.pipeline.doctor",
     "import_model": "gigassl.pipeline.import_model",
     "inspect": "gigassl.pipeline.inspection",
     "load_encoder": "gigassl.tiles.encoders",
+    "load_slide_model": "gigassl.vectors.slide_model",
     "make_cohort": "gigassl.slides.synthetic",
     "merge": "gigassl.pipeline.merge",
     "nearest": "gigassl.vectors.search",

@@ -91,7 +91,6 @@ def embed_command(
     from gigassl.slides.cohort import is_bag, read_cohort
     from gigassl.tiles.encoders import load_encoder
     from gigassl.vectors.pooling import POOLINGS
-    from gigassl.vectors.slide_model import SlideModel
 
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
@@ -119,8 +118,6 @@ def embed_command(
         min_tissue=min_tissue, overlap_px=overlap_px, allow_upsampling=allow_upsampling,
     )  # fmt: skip
     tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
-    if isinstance(settings.slide_encoder, SlideModel):
-        settings.slide_encoder.network.to(encoder.device)
     with Reporter() as progress:
         result = embed(
             cohort, out, encoder=encoder, options=options, progress=progress,

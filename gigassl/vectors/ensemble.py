@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
-from torch import nn
+from jaxtyping import Float, Float32, Float64, Int64
+from torch import Tensor, nn
 
 from gigassl.bags.bag import Bag
 from gigassl.errors import SettingsError, SlideError
@@ -79,9 +79,14 @@ def embed_bag(
             f"its features are {bag.features.shape[1]} wide, the slide encoder wants {record.dim}",
             stage="bag",
         )
-    bag = _canonical(bag)
-    groups = _groups(model, bag, settings=settings)
-    views = _vectors(model, bag, groups=groups)
+    order = in_order(bag.coords, bag.features)
+    place = bag.coords[order] - bag.coords.min(axis=0)
+    groups = _groups(model, place, settings=settings, slide_id=bag.info.slide_id)
+    parts = [
+        _forward(model, _packed(model, bag, order=order, place=place, groups=together))
+        for together in _chunks(groups)
+    ]
+    views = np.concatenate(parts)
     weights = np.array([len(group) for group in groups], dtype=np.float64)
     mean = np.average(views, axis=0, weights=weights)
     if not np.isfinite(mean).all():
@@ -93,30 +98,37 @@ def embed_bag(
     )
 
 
-def _canonical(bag: Bag) -> Bag:
-    """The bag in an order of its own, its coordinates counted from the smallest."""
-    order = in_order(bag.coords, bag.features)
-    corner = bag.coords.min(axis=0)
-    return Bag(features=bag.features[order], coords=bag.coords[order] - corner, info=bag.info)
-
-
-def _groups(model: SlideModel, bag: Bag, *, settings: EnsembleSettings) -> Groups:
+def _groups(
+    model: SlideModel, place: Int64[np.ndarray, "tile 2"], *, settings: EnsembleSettings,
+    slide_id: str,
+) -> Groups:  # fmt: skip
     size = settings.tiles_per_view or model.record.tiles_per_view
-    generator = generator_of(settings.seed, bag.info.slide_id)
+    generator = generator_of(settings.seed, slide_id)
     if model.record.window == "dense":
-        return dense_groups(bag.coords, size=size, most=settings.views, generator=generator)
-    return scattered_groups(len(bag), size=size, most=settings.views, generator=generator)
+        return dense_groups(place, size=size, most=settings.views, generator=generator)
+    return scattered_groups(len(place), size=size, most=settings.views, generator=generator)
 
 
-def _vectors(model: SlideModel, bag: Bag, *, groups: Groups) -> Float64[np.ndarray, "view width"]:
-    network = model.network.eval()
-    scale = _unit_per_px(model, bag)
-    parts = []
-    with torch.inference_mode():
-        for together in _chunks(groups):
-            tiles = _packed(model, bag, groups=together, scale=scale)
-            parts.append(network(tiles.to(_device(network))).double().cpu().numpy())
-    return np.concatenate(parts)
+def _chunks(groups: Groups) -> Iterator[Groups]:
+    at_once = max(1, _TILES_AT_ONCE // max(len(group) for group in groups))
+    for start in range(0, len(groups), at_once):
+        yield groups[start : start + at_once]
+
+
+def _packed(
+    model: SlideModel, bag: Bag, *, order: Int64[np.ndarray, " tile"],
+    place: Int64[np.ndarray, "tile 2"], groups: Groups,
+) -> PackedTiles:  # fmt: skip
+    tiles = np.concatenate(groups)
+    features = bag.features[order[tiles]]
+    reduced = features if model.reduction is None else model.reduction.apply(features)
+    lengths = torch.tensor([len(group) for group in groups])
+    return PackedTiles(
+        features=torch.from_numpy(reduced.astype(np.float32)),
+        coords=torch.from_numpy((place[tiles] * _unit_per_px(model, bag)).astype(np.float32)),
+        bag=torch.arange(len(groups)).repeat_interleave(lengths),
+        n_bags=len(groups),
+    )
 
 
 def _unit_per_px(model: SlideModel, bag: Bag) -> float:
@@ -132,24 +144,12 @@ def _unit_per_px(model: SlideModel, bag: Bag) -> float:
     return bag.info.mpp_l0
 
 
-def _chunks(groups: Groups) -> Iterator[Groups]:
-    at_once = max(1, _TILES_AT_ONCE // max(len(group) for group in groups))
-    for start in range(0, len(groups), at_once):
-        yield groups[start : start + at_once]
-
-
-def _packed(model: SlideModel, bag: Bag, *, groups: Groups, scale: float) -> PackedTiles:
-    rows = np.concatenate(groups)
-    features = bag.features[rows]
-    reduced = features if model.reduction is None else model.reduction.apply(features)
-    coords = (bag.coords[rows] * scale).astype(np.float32)
-    lengths = torch.tensor([len(group) for group in groups])
-    return PackedTiles(
-        features=torch.from_numpy(reduced.astype(np.float32)),
-        coords=torch.from_numpy(coords),
-        bag=torch.arange(len(groups)).repeat_interleave(lengths),
-        n_bags=len(groups),
-    )
+def _forward(model: SlideModel, tiles: PackedTiles) -> Float64[np.ndarray, "view width"]:
+    network = model.network.eval()
+    with torch.inference_mode():
+        vectors: Tensor = network(tiles.to(_device(network)))
+    found: Float64[np.ndarray, "view width"] = vectors.double().cpu().numpy()
+    return found
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gigassl.bags.bag import Bag
 from gigassl.vectors.slide_model import SlideEncoderRecord, SlideModel
-from gigassl.vectors.tile_store import SAME_SIZE, tile_side_um
+from gigassl.vectors.tile_store import same_size, tile_mpp, tile_side_um
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class TileFacts:
     Attributes:
         encoder, encoder_digest: the tile encoder.
         dim: width of its features.
-        mpp: resolution at which the tiles were read, µm/px.
+        mpp: resolution of the tiles, µm/px (see ``tile_mpp``).
         tile_um: side of a tile, µm.
     """
 
@@ -32,7 +32,7 @@ def facts_of_bag(bag: Bag) -> TileFacts:
         encoder=info.encoder,
         encoder_digest=info.encoder_digest,
         dim=int(bag.features.shape[1]),
-        mpp=info.effective_mpp or info.target_mpp,
+        mpp=tile_mpp(bag),
         tile_um=tile_side_um(bag),
     )
 
@@ -72,8 +72,8 @@ def _resolution_differs(record: SlideEncoderRecord, tiles: TileFacts) -> str | N
     if record.mpp is None:
         return None
     if tiles.mpp is None:
-        return f"read at {record.mpp:g} µm/px, and the bag does not say its own; give --slide-mpp"
-    if abs(tiles.mpp / record.mpp - 1) <= SAME_SIZE:
+        return f"µm/px not known, {record.mpp:g} wanted; give --slide-mpp"
+    if same_size(record.mpp, tiles.mpp):
         return None
     return f"read at {tiles.mpp:.4g} µm/px, not {record.mpp:g}"
 
@@ -81,6 +81,6 @@ def _resolution_differs(record: SlideEncoderRecord, tiles: TileFacts) -> str | N
 def _side_differs(record: SlideEncoderRecord, tiles: TileFacts) -> str | None:
     if record.tile_um is None or tiles.tile_um is None:
         return None
-    if abs(tiles.tile_um / record.tile_um - 1) <= SAME_SIZE:
+    if same_size(record.tile_um, tiles.tile_um):
         return None
     return f"{tiles.tile_um:.4g} µm wide, not {record.tile_um:g}"

@@ -22,8 +22,8 @@ class SlideRow:
         file: name of the slide or bag file, without its folder.
         embedding: vector of length one.
         n_tiles: tiles that went into it.
-        n_views: augmented views it is the mean of; None for the pooling controls.
-        view_spread: how much the views differ; None for the pooling controls.
+        n_views: views it is the mean of; 1 for the poolings.
+        view_spread: how much the views differ; None for the poolings.
         mpp: level-0 resolution, µm/px.
         mpp_source: where ``mpp`` comes from.
         effective_mpp: resolution at which tiles were read, µm/px.

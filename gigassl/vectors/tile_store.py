@@ -126,14 +126,21 @@ def store_of_bank(bank: Bank) -> TileStore:
     )
 
 
+def tile_mpp(bag: Bag) -> float | None:
+    """Resolution of a bag's tiles in µm/px: what was asked for, else what they were read at.
+
+    Slides of one magnification differ by some per cent in what they are read at; that is one kind.
+    None where the bag's file says neither.
+    """
+    return bag.info.target_mpp or bag.info.effective_mpp
+
+
 def tile_side_um(bag: Bag) -> float | None:
-    """Side of a bag's tiles in µm; None where its file does not say it."""
-    info = bag.info
-    if info.side_l0 and info.mpp_l0:
-        return info.side_l0 * info.mpp_l0
-    if info.tile_px and info.effective_mpp:
-        return info.tile_px * info.effective_mpp
-    return None
+    """Side of a bag's tiles in µm, at ``tile_mpp``; None where its file does not say it."""
+    info, mpp = bag.info, tile_mpp(bag)
+    if info.tile_px and mpp:
+        return info.tile_px * mpp
+    return info.side_l0 * info.mpp_l0 if info.side_l0 and info.mpp_l0 else None
 
 
 def _tile_um(bag: Bag, *, said: float | None) -> float:
@@ -160,15 +167,25 @@ def _refuse_other_kind(first: Bag, bag: Bag) -> None:
     for what, (ours, theirs) in facts.items():
         if ours != theirs:
             raise _differ(what, f"{ours}, {theirs}", slides=_names(first, bag))
-    if first.info.effective_mpp and bag.info.effective_mpp:
-        pair = (first.info.effective_mpp, bag.info.effective_mpp)
+    ours_mpp, theirs_mpp = tile_mpp(first), tile_mpp(bag)
+    if ours_mpp and theirs_mpp:
+        pair = (ours_mpp, theirs_mpp)
         _refuse_other_size("resolutions (µm/px)", pair, slides=_names(first, bag))
 
 
 def _refuse_other_size(what: str, pair: tuple[float, float], *, slides: str) -> None:
     ours, theirs = pair
-    if abs(theirs / ours - 1) > SAME_SIZE:
+    if not same_size(ours, theirs):
         raise _differ(what, f"{ours:g}, {theirs:g}", slides=slides)
+
+
+def same_size(first: float, second: float) -> bool:
+    """Whether two resolutions or tile sizes count as equal.
+
+    >>> same_size(0.5, 0.51), same_size(0.5, 0.511)
+    (True, False)
+    """
+    return abs(second / first - 1) <= SAME_SIZE + 1e-9  # 0.51 is 2 % more than 0.5, and a hair
 
 
 def _differ(what: str, values: str, *, slides: str) -> SettingsError:

@@ -11,7 +11,7 @@ from hypothesis import given
 
 from gigassl.bags.bag import Bag
 from gigassl.errors import SettingsError
-from gigassl.vectors.tile_store import store_of_bags, store_of_bank, tile_side_um
+from gigassl.vectors.tile_store import store_of_bags, store_of_bank, tile_mpp, tile_side_um
 from tests.vectors.stores import bags_of, grid_bag, small_bank, store_of
 
 
@@ -68,8 +68,8 @@ def test_bytes_are_those_of_the_arrays() -> None:
         ({"encoder": "other"}, r"slides 'alpha' and 'beta' have different tile encoders"),
         ({"encoder_digest": "d2"}, r"different tile encoder digests \(d1, d2\)"),
         ({"dim": 5}, r"different widths \(4, 5\)"),
-        ({"effective_mpp": 0.52}, r"different resolutions \(µm/px\) \(0.5, 0.52\)"),
-        ({"side_l0": 460.0}, r"different tile sizes \(112, 115\)"),
+        ({"target_mpp": 0.52}, r"different resolutions \(µm/px\) \(0.5, 0.52\)"),
+        ({"tile_px": 230}, r"different tile sizes \(112, 115\)"),
         ({"mpp_l0": None}, r"slide 'beta': its bag does not say the µm/px"),
     ],
 )
@@ -79,13 +79,17 @@ def test_bags_of_two_kinds_are_refused(facts: dict[str, Any], sentence: str) -> 
 
 
 def test_sizes_within_two_per_cent_are_one_kind() -> None:
-    store = store_of(grid_bag("alpha"), grid_bag("beta", effective_mpp=0.505, side_l0=452.5))
-    assert len(store) == 2
+    assert len(store_of(grid_bag("alpha"), grid_bag("beta", target_mpp=0.505))) == 2
+    # one magnification of scanners that differ, read as it is
+    coarse, fine = grid_bag("alpha", effective_mpp=0.51), grid_bag("beta", effective_mpp=0.49)
+    assert len(store_of(coarse, fine)) == 2
 
 
 def test_the_side_of_a_tile_comes_from_what_the_bag_says() -> None:
     assert tile_side_um(grid_bag()) == 112.0
     assert tile_side_um(grid_bag(side_l0=None)) == 112.0  # 224 px at 0.5 µm/px
+    assert tile_side_um(grid_bag(tile_px=None)) == 112.0  # 448 px at 0.25 µm/px
+    assert tile_mpp(grid_bag(target_mpp=None, effective_mpp=0.49)) == 0.49
     unsaid = grid_bag(side_l0=None, tile_px=None)
     assert tile_side_um(unsaid) is None
     with pytest.raises(SettingsError, match="slide 'alpha': its bag does not say the size"):
