@@ -5,6 +5,17 @@ from jaxtyping import Float, Float64
 
 from gigassl.errors import SettingsError
 
+FEWEST = 8
+"""Of fewer slides nothing is said: their rank is small whatever their vectors are."""
+
+LOWEST_RANK, HIGHEST_COSINE = 2.0, 0.999
+"""Beyond these, vectors have collapsed: onto a line about their mean, or onto one point.
+
+Far from what sound vectors have: on 165 colon images, networks with *random* weights give mean
+cosines of 0.87 (``abmil``) to 0.95 (``scm``) and effective ranks of 94 to 138; mean pooling gives
+0.79 and 93. Vectors with a mean cosine of 0.999 differ by about 4 % of their length.
+"""
+
 
 def effective_rank(vectors: Float[np.ndarray, "row dim"]) -> float:
     """How many directions the vectors fill: exp of the entropy of the normalised singular values.

@@ -73,16 +73,15 @@ def run() -> None:
 
 def _register() -> None:
     """Adds the commands in the order in which a user meets them."""
-    from gigassl.cli import demo, embed, encode, import_model, look, merge
+    from gigassl.cli import demo, embed, encode, import_model, look, merge, pretrain
 
     app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
     app.command(name="doctor", epilog=look.DOCTOR_EXAMPLE)(look.doctor_command)
     app.command(name="inspect", epilog=look.INSPECT_EXAMPLE)(look.inspect_command)
     app.command(name="embed", epilog=embed.EXAMPLE)(embed.embed_command)
     app.command(name="encode", epilog=encode.EXAMPLE)(encode.encode_command)
-    app.command(name="import-model", epilog=import_model.EXAMPLE)(
-        import_model.import_model_command
-    )
+    app.command(name="pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain_command)
+    app.command(name="import-model", epilog=import_model.EXAMPLE)(import_model.import_model_command)
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
 
 

@@ -3,19 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gigassl.representation import effective_rank, mean_cosine
+from gigassl.representation import (
+    FEWEST,
+    HIGHEST_COSINE,
+    LOWEST_RANK,
+    effective_rank,
+    mean_cosine,
+)
 from gigassl.vectors.table import SlideTable
-
-FEWEST = 8
-"""Of fewer slides nothing is said: their rank is small whatever their vectors are."""
-
-LOWEST_RANK, HIGHEST_COSINE = 2.0, 0.999
-"""Beyond these, vectors have collapsed: onto a line about their mean, or onto one point.
-
-Far from what sound vectors have: on 165 colon images, networks with *random* weights give mean
-cosines of 0.87 (``abmil``) to 0.95 (``scm``) and effective ranks of 94 to 138; mean pooling gives
-0.79 and 93. Vectors with a mean cosine of 0.999 differ by about 4 % of their length.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gigassl.cli.main import app
 
-COMMANDS = ("demo", "doctor", "inspect", "embed", "encode", "merge")
+COMMANDS = ("demo", "doctor", "inspect", "embed", "encode", "pretrain", "merge")
 
 
 def test_help_lists_every_command() -> None:

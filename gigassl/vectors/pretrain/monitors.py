@@ -10,6 +10,9 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from gigassl.representation import (
+    FEWEST,
+    HIGHEST_COSINE,
+    LOWEST_RANK,
     alignment,
     collapse_level,
     effective_rank,
@@ -28,6 +31,7 @@ class Geometry:
     """How the vectors of two views of many slides lie (see ``gigassl.representation``).
 
     Attributes:
+        n_slides: slides measured.
         collapse: 0 where unit vectors fill the sphere, 1 where they are one point.
         effective_rank: of the slides' centred vectors.
         mean_cosine: over all pairs of slides.
@@ -35,6 +39,7 @@ class Geometry:
         uniformity: lower is better.
     """
 
+    n_slides: int
     collapse: float
     effective_rank: float
     mean_cosine: float
@@ -43,14 +48,10 @@ class Geometry:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the vectors say nothing any more: not finite, one point, or on one line."""
+        """Whether the vectors tell slides apart no more: not finite, one point, or on one line."""
         values = (self.collapse, self.effective_rank, self.mean_cosine)
-        return not np.isfinite(values).all() or self.mean_cosine > 0.9999 or self.on_one_line
-
-    @property
-    def on_one_line(self) -> bool:
-        """Whether slides differ in a single direction only."""
-        return self.effective_rank < 1.5
+        on_a_line = self.n_slides >= FEWEST and self.effective_rank < LOWEST_RANK
+        return not np.isfinite(values).all() or self.mean_cosine > HIGHEST_COSINE or on_a_line
 
 
 def geometry(
@@ -60,10 +61,12 @@ def geometry(
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         nan = float("nan")
         return Geometry(
-            collapse=nan, effective_rank=nan, mean_cosine=nan, alignment=nan, uniformity=nan
-        )
+            n_slides=len(first), collapse=nan, effective_rank=nan, mean_cosine=nan, alignment=nan,
+            uniformity=nan,
+        )  # fmt: skip
     slides = _unit(first) + _unit(second)
     return Geometry(
+        n_slides=len(first),
         collapse=collapse_level(slides),
         effective_rank=effective_rank(slides - slides.mean(axis=0)),
         mean_cosine=mean_cosine(slides),

@@ -96,7 +96,8 @@ def test_it_keeps_the_vectors_of_the_slides_it_watches() -> None:
     seen = watch(n)
     assert len(seen.slides) == MEASURED
     v = torch.from_numpy(vectors(n) + 5.0)
-    for batch in torch.randperm(n, generator=torch.Generator().manual_seed(1)).split(50):
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    for batch in torch.split(order, 50):
         seen.note(batch, v[batch], 2 * v[batch])
     kept = seen.kept()
     torch.testing.assert_close(kept[:, 0], v[torch.from_numpy(seen.slides)])

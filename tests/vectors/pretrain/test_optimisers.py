@@ -11,7 +11,7 @@ from gigassl.errors import SettingsError
 from gigassl.vectors.pretrain.optimisers import OPTIMISERS, learning_rate, new_optimiser
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     layers = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
     generator = torch.Generator().manual_seed(0)
     for parameter in layers.parameters():

@@ -66,8 +66,9 @@ def run(
 
 def test_it_learns_to_tell_slides_apart() -> None:
     network, diary = small_mlp(), Diary()
-    done = run(network, settings(epochs=30), store=small_store(n_slides=24), diary=diary)
-    assert diary.rows[-1].loss < diary.rows[0].loss - 0.2
+    chosen = settings(epochs=30, lr=0.1, temperature=0.2, views=ViewSettings(tiles=8))
+    done = run(network, chosen, store=small_store(n_slides=24), diary=diary)
+    assert diary.rows[-1].loss < 0.6 * diary.rows[0].loss
     assert [row.epoch for row in diary.rows] == list(range(1, 31))
     assert diary.plan is not None
     assert diary.steps == diary.plan.steps == 120

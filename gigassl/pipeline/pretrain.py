@@ -1,0 +1,370 @@
+"""Self-supervised training of a slide encoder: from a bank or bags to one ``.safetensors`` file."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from gigassl.bags.layouts import CoordsUnit
+from gigassl.digests import digest_of_settings, digest_of_tensors, plain
+from gigassl.errors import SettingsError
+from gigassl.pipeline.failures import Failure, save_failures, with_failures
+from gigassl.pipeline.jobs import RunOptions
+from gigassl.pipeline.labels import labels_of, read_labels
+from gigassl.pipeline.output import claimed, make_folder
+from gigassl.pipeline.pretrain_data import TrainingData, training_data
+from gigassl.pipeline.training_log import PICTURE, TABLE, TrainingLog
+from gigassl.slides.cohort import Cohort
+from gigassl.tiles.weights import load_checkpoint
+from gigassl.vectors.layer4 import layer4_of
+from gigassl.vectors.pretrain.checkpoints import CheckpointFile
+from gigassl.vectors.pretrain.monitors import EpochRow, Monitor, Plan, Quiet
+from gigassl.vectors.pretrain.settings import PretrainSettings
+from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric
+from gigassl.vectors.pretrain.train import pretrain as train
+from gigassl.vectors.slide_encoders import new_network
+from gigassl.vectors.slide_model import SlideEncoderRecord, SlideModel, save_slide_model
+from gigassl.versions import installed_version, shaping_versions
+
+log = logging.getLogger("gigassl")
+
+SUFFIX, STATE, FAILURES = ".safetensors", "state.safetensors", "failures.csv"
+_CHECKPOINTS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Which network is trained, and what it begins as.
+
+    Attributes:
+        architecture: a name of ``SLIDE_ENCODERS``.
+        options: keywords of the architecture.
+        init_from: tile encoder (name or file) whose last stage ``scm`` begins as; None for random
+            weights.
+    """
+
+    architecture: str = "scm"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """How a training is carried out; none of it shapes the weights.
+
+    Attributes:
+        device, devices: "auto", "cpu" or "cuda", and how many.
+        labels: table with a label a slide, for kNN accuracy only.
+        label_column: its column; without ``labels``, a column of the cohort's own table.
+        checkpoint_every: epochs between two; None for a fiftieth of all.
+        restart: train anew over what is there.
+        bag_encoder, coords_unit, slide_mpp: what other tools' bags do not say.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    labels: Path | None = None
+    label_column: str | None = None
+    checkpoint_every: int | None = None
+    restart: bool = False
+    bag_encoder: str | None = None
+    coords_unit: CoordsUnit | None = None
+    slide_mpp: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult:
+    """What a training did.
+
+    Attributes:
+        out: the slide encoder; of a collapsed one, the name it was saved under instead.
+        folder: of the log.
+        trained: how it ended; None where it was interrupted, or done before.
+        failures: bags that were left out.
+    """
+
+    out: Path
+    folder: Path
+    trained: Trained | None
+    failures: Sequence[Failure] = ()
+    interrupted: bool = False
+
+    def summary(self) -> dict[str, Any]:
+        """The result in plain values, for ``--json``."""
+        return {
+            "out": str(self.out),
+            "log": str(self.folder),
+            "interrupted": self.interrupted,
+            "trained": None if self.trained is None else _finite(asdict(self.trained)),
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def sentence(self) -> str:
+        """The result in one or two lines."""
+        if self.interrupted:
+            done = f"interrupted; run the same command again to go on ({self.folder})"
+        elif self.trained is None:
+            done = f"{self.out} is trained already, with these settings on these tiles"
+        else:
+            shape = self.trained.geometry
+            knn = self.trained.knn_accuracy
+            done = (
+                f"{self.out}: {self.trained.epochs} epochs, effective rank "
+                f"{shape.effective_rank:.1f}, mean cosine {shape.mean_cosine:.3f}"
+                f"{'' if knn is None else f', kNN accuracy {knn:.3f}'}; "
+                f"curves in {self.folder / PICTURE}"
+            )
+        return with_failures(done, self.failures, self.folder / FAILURES)
+
+    def alarm(self) -> str:
+        """What to do about vectors that have collapsed; empty where they have not."""
+        if self.trained is None or not self.trained.collapsed:
+            return ""
+        shape = self.trained.geometry
+        return (
+            f"the vectors have collapsed (effective rank {shape.effective_rank:.1f}, mean cosine "
+            f"{shape.mean_cosine:.4f}, loss {self.trained.loss}): the slide encoder is of no use, "
+            f"and was saved as {self.out.name}, not under the name asked for; try a lower --lr, "
+            f"a larger --batch-size or another --objective; {self.folder / TABLE} shows when it "
+            "happened"
+        )
+
+
+def log_folder(out: Path) -> Path:
+    """Where the log of a training lies.
+
+    >>> log_folder(Path("run/slide-encoder.safetensors")).as_posix()
+    'run/slide-encoder.log'
+    """
+    return out.with_suffix(".log")
+
+
+def pretrain(
+    source: Path | Cohort, out: Path, *, network: NetworkSettings | None = None,
+    settings: PretrainSettings | None = None, options: PretrainOptions | None = None,
+    monitor: Monitor | None = None,
+) -> PretrainResult:  # fmt: skip
+    """Trains a slide encoder without labels (Giga-SSL, arXiv 2212.03273).
+
+    The log (``epochs.csv``, TensorBoard, ``curves.png``, the state for going on after a kill) lies
+    in a folder beside ``out``. Equal tiles, settings and versions give an equal file on the CPU,
+    also after a kill.
+
+    Args:
+        source: folder of a bank; or folder or CSV of bags, ours or other tools'.
+        out: the ``.safetensors`` file to write.
+
+    Raises:
+        SettingsError: input or settings that cannot be used, or another training's output.
+        BusyError: another run writes the same output.
+        MachineError: disk full, read-only folder.
+    """
+    settings, options = settings or PretrainSettings(), options or PretrainOptions()
+    if out.suffix != SUFFIX:
+        raise SettingsError(f"slide encoders are {SUFFIX} files; got -o {out}")
+    fabric = new_fabric(settings, device=options.device, devices=options.devices)
+    # of several processes the first one holds the lock and writes
+    with claimed(out) if fabric.local_rank == 0 else nullcontext():
+        wanted = RunOptions(bag_encoder=options.bag_encoder, coords_unit=options.coords_unit)
+        data = training_data(source, options=wanted, default_mpp=options.slide_mpp)
+        fabric.launch()
+        run = _Run(data, out, network=network or NetworkSettings(), settings=settings)
+        return run.carry_out(fabric, options, monitor=monitor or Quiet())
+
+
+class _Run:
+    """One training run: its network, its digest, and what it writes."""
+
+    def __init__(
+        self, data: TrainingData, out: Path, *, network: NetworkSettings, settings: PretrainSettings
+    ) -> None:
+        self.data, self.out, self.chosen, self.settings = data, out, network, settings
+        self.folder = log_folder(out)
+        self.network = _network(network, data, seed=settings.seed)
+        self.made_of = {
+            "settings": plain(settings),
+            "network": plain(network),
+            "begin": digest_of_tensors(self.network.state_dict()),
+            "data": data.digest,
+            "slides": len(data.store),
+            "patients": len(set(data.store.patient_ids)),
+        }
+        self.digest = digest_of_settings(self.made_of)
+
+    def carry_out(
+        self, fabric: Fabric, options: PretrainOptions, *, monitor: Monitor
+    ) -> PretrainResult:
+        labels = self._labels(options)
+        if self._done_before(restart=options.restart):
+            return self._result(None)
+        if not self.data.contiguous and self.settings.views.window == "dense":
+            log.warning(
+                "this bank's tiles come from all over each slide, so dense windows of it hold few "
+                "true neighbours; encode it with --draw window"
+            )
+        if fabric.is_global_zero:
+            self._begin(options)
+        file = CheckpointFile(
+            path=self.folder / STATE,
+            digest=self.digest,
+            every=options.checkpoint_every or max(1, self.settings.epochs // _CHECKPOINTS),
+        )
+        how = TrainingOptions(fabric=fabric, checkpoint=file, labels=labels)
+        if not fabric.is_global_zero:
+            return self._result(self._train(how, Quiet()))
+        with TrainingLog(self.folder) as written:
+            try:
+                trained = self._train(how, _Both(written, monitor))
+            except KeyboardInterrupt:
+                written.draw()
+                return replace(self._result(None), interrupted=True)
+            written.draw()
+        return self._result(trained, saved_as=self._save(trained))
+
+    def _train(self, how: TrainingOptions, monitor: Monitor) -> Trained:
+        return train(
+            self.data.store, self.network, settings=self.settings, options=how, monitor=monitor
+        )
+
+    def _labels(self, options: PretrainOptions) -> Sequence[str | None] | None:
+        column, slides = options.label_column, self.data.store.slide_ids
+        if options.labels is not None:
+            if column is None:
+                raise SettingsError(f"say which column of {options.labels}: --label-column NAME")
+            found = read_labels(options.labels, column)
+            return labels_of(slides, found, where=f"column '{column}' of {options.labels}")
+        if column is None:
+            return None
+        own = {s: values[column] for s, values in self.data.labels.items() if values.get(column)}
+        return labels_of(slides, own, where=f"column '{column}' of the cohort's table")
+
+    def _done_before(self, *, restart: bool) -> bool:
+        """Whether the output is there already.
+
+        Raises:
+            SettingsError: it is, of another training.
+        """
+        if restart or not self.out.exists():
+            return False
+        card = load_checkpoint(self.out).card
+        if card.get("record", {}).get("training", {}).get("digest") == self.digest:
+            return True
+        raise SettingsError(
+            f"{self.out} was made with other settings or tiles; choose another -o, or train it "
+            "anew with --restart"
+        )
+
+    def _begin(self, options: PretrainOptions) -> None:
+        make_folder(self.folder)
+        if options.restart:
+            for path in (self.out, self.collapsed_out, self.folder / STATE, self.folder / TABLE):
+                path.unlink(missing_ok=True)
+        save_failures(self.data.failures, self.folder / FAILURES)
+
+    @property
+    def collapsed_out(self) -> Path:
+        """Where a slide encoder goes that is of no use: nobody shall take it by mistake."""
+        return self.out.with_suffix(f".collapsed{SUFFIX}")
+
+    def _save(self, trained: Trained) -> Path:
+        out = self.collapsed_out if trained.collapsed else self.out
+        save_slide_model(out, self._model(trained))
+        with suppress(OSError):
+            (self.folder / STATE).unlink(missing_ok=True)
+            if not trained.collapsed:
+                self.collapsed_out.unlink(missing_ok=True)
+        return out
+
+    def _model(self, trained: Trained) -> SlideModel:
+        facts, views = self.data.facts, self.settings.views
+        record = SlideEncoderRecord(
+            architecture=self.chosen.architecture,
+            options=dict(self.chosen.options),
+            dim=facts.dim,
+            width=_width(self.network),
+            cell=self.data.store.tile_um,
+            tiles_per_view=views.tiles,
+            window=views.window,
+            tile_encoder=facts.encoder,
+            tile_encoder_digest=facts.encoder_digest,
+            mpp=facts.mpp,
+            tile_um=self.data.store.tile_um,
+            training={
+                **self.made_of,
+                "digest": self.digest,
+                "epochs": trained.epochs,
+                "geometry": _finite(asdict(trained.geometry)),
+                "versions": {
+                    **shaping_versions(),
+                    **{name: installed_version(name) for name in ("lightly", "pytorch-lightning")},
+                },
+            },
+        )
+        return SlideModel(record=record, network=self.network, reduction=self.data.reduction)
+
+    def _result(self, trained: Trained | None, *, saved_as: Path | None = None) -> PretrainResult:
+        return PretrainResult(
+            out=saved_as or self.out,
+            folder=self.folder,
+            trained=trained,
+            failures=tuple(self.data.failures),
+        )
+
+
+class _Both(Quiet):
+    """Tells two monitors the same."""
+
+    def __init__(self, *monitors: Monitor) -> None:
+        self.monitors = monitors
+
+    def started(self, plan: Plan) -> None:
+        for monitor in self.monitors:
+            monitor.started(plan)
+
+    def step_done(self) -> None:
+        for monitor in self.monitors:
+            monitor.step_done()
+
+    def epoch_done(self, row: EpochRow) -> None:
+        for monitor in self.monitors:
+            monitor.epoch_done(row)
+
+
+def _network(chosen: NetworkSettings, data: TrainingData, *, seed: int) -> nn.Module:
+    network = new_network(
+        chosen.architecture, dim=data.store.dim, cell=data.store.tile_um, seed=seed,
+        options=chosen.options,
+    )  # fmt: skip
+    if chosen.init_from is None:
+        return network
+    if chosen.architecture != "scm":
+        raise SettingsError(
+            f"--init-from gives the last stage of a ResNet18 to the slide encoder scm; "
+            f"'{chosen.architecture}' has no such stage"
+        )
+    if data.store.dim != 256:
+        raise SettingsError(
+            f"the last stage of a ResNet18 takes 256 numbers a tile; these have {data.store.dim}"
+        )
+    network.load_state_dict(layer4_of(chosen.init_from))
+    return network
+
+
+def _width(network: nn.Module) -> int:
+    width = network.width
+    if not isinstance(width, int):
+        raise SettingsError(f"{type(network).__name__}.width must be the length of its vectors")
+    return width
+
+
+def _finite(values: Any) -> Any:
+    """Plain values with None for numbers that JSON does not know."""
+    if isinstance(values, dict):
+        return {name: _finite(value) for name, value in values.items()}
+    return None if isinstance(values, float) and not math.isfinite(values) else values

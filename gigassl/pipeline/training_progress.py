@@ -1,0 +1,111 @@
+"""Progress of a training: a bar with the newest numbers on a terminal, plain lines in a log."""
+
+import sys
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TextIO
+
+from gigassl.pipeline.progress import clock
+from gigassl.vectors.pretrain.monitors import EpochRow, Plan
+
+_EPOCHS_UNTIL_PROJECTED = 3
+
+
+class TrainingReporter(AbstractContextManager["TrainingReporter"]):
+    """Shows loss, collapse, rank, kNN accuracy, slides/s and ETA of a training."""
+
+    def __init__(
+        self, stream: TextIO | None = None, *, seconds_between_lines: float = 30.0
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._every = seconds_between_lines
+        self._bar = _bar(self._stream) if self._stream.isatty() else None
+        self._task = None
+        self._plan: Plan | None = None
+        self._steps = self._epochs = 0
+        self._newest = ""
+        self._begin = self._last_line = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def started(self, plan: Plan) -> None:
+        """Says what is to come and starts the clock."""
+        self._plan = plan
+        self._say(plan.sentence())
+        self._begin = self._last_line = time.monotonic()
+        if self._bar is not None:
+            self._bar.start()
+            done = plan.epochs_done * plan.n_batches
+            self._task = self._bar.add_task("steps", total=plan.steps, completed=done, newest="")
+
+    def step_done(self) -> None:
+        """Moves the bar."""
+        self._steps += 1
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+    def epoch_done(self, row: EpochRow) -> None:
+        """Shows the newest numbers; after a few epochs says how long it will take."""
+        self._epochs += 1
+        self._newest = newest(row)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, newest=self._newest)
+        if self._plan is None:
+            return
+        left = self._left(self._plan)
+        if self._epochs == _EPOCHS_UNTIL_PROJECTED and row.epoch < self._plan.epochs:
+            each = (time.monotonic() - self._begin) / self._epochs
+            self._say(f"{each:.3g} s an epoch: about {clock(left)} to go")
+        due = time.monotonic() - self._last_line >= self._every
+        if self._bar is None and (due or row.epoch == self._plan.epochs):
+            self._last_line = time.monotonic()
+            done = f"epoch {row.epoch}/{self._plan.epochs}"
+            print(f"{done}, {self._newest}, ETA {clock(left)}", file=self._stream, flush=True)
+
+    def _left(self, plan: Plan) -> float:
+        """Seconds that the rest will take at the rate so far."""
+        steps_left = plan.steps - plan.epochs_done * plan.n_batches - self._steps
+        return (time.monotonic() - self._begin) / max(1, self._steps) * steps_left
+
+    def _say(self, sentence: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(sentence, highlight=False)
+        else:
+            print(sentence, file=self._stream, flush=True)
+
+
+def newest(row: EpochRow) -> str:
+    """The numbers of an epoch in one short line."""
+    shape = row.geometry
+    knn = "" if row.knn_accuracy is None else f", kNN {row.knn_accuracy:.3f}"
+    return (
+        f"loss {row.loss:.4f}, rank {shape.effective_rank:.1f}, collapse {shape.collapse:.2f}, "
+        f"align {shape.alignment:.3f}, uniform {shape.uniformity:.2f}{knn}, lr {row.lr:.2g}, "
+        f"{row.slides_per_s:.0f} slides/s"
+    )
+
+
+def _bar(stream: TextIO):  # type: ignore[no-untyped-def]  # rich is imported only where it shows
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+        TextColumn("{task.fields[newest]}"), TimeElapsedColumn(), TextColumn("ETA"),
+        TimeRemainingColumn(elapsed_when_finished=True), console=Console(file=stream),
+    )  # fmt: skip
