@@ -74,7 +74,7 @@ class TrainingLog(AbstractContextManager["TrainingLog"]):
             writer.writerows([_as_text(row) for row in kept])
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._board = SummaryWriter(  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(
             str(self.folder / BOARD), purge_step=plan.epochs_done + 1, flush_secs=30
         )
 

@@ -27,6 +27,7 @@ from gigassl.vectors.pretrain.monitors import (
     Plan,
     Quiet,
     Watch,
+    geometry,
     label_numbers,
 )
 from gigassl.vectors.pretrain.objectives import ViewPair, new_objective, represent
@@ -42,6 +43,7 @@ _PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
 }  # fmt: skip
 _SAMPLE_ROWS = 20_000
 _EXAM_VIEWS = 4
+_GLANCE = 64
 # what each stream of random numbers is for; one more is the epoch, one the device
 _DEAL, _VIEWS, _DROPOUT, _SAMPLE, _WATCH, _EXAM = range(6)
 
@@ -189,7 +191,7 @@ class _Training:
             row = self._train_epoch(monitor)
             loss = row.loss
             self.epoch += 1
-            self.n_collapsed = self.n_collapsed + 1 if row.geometry.collapsed else 0
+            self.n_collapsed = self.n_collapsed + 1 if self._looks_collapsed() else 0
             monitor.epoch_done(row)
             if checkpoint is not None:
                 self._save(checkpoint)
@@ -282,26 +284,39 @@ class _Training:
         reduced: Tensor = self.fabric.all_reduce(values, reduce_op=how)  # type: ignore[assignment]
         return reduced
 
-    @torch.no_grad()
+    def _looks_collapsed(self) -> bool:
+        """Whether the vectors of a few slides are all alike in evaluation mode.
+
+        In training mode dropout and batch norm make differences where there are none.
+        """
+        slides = self.watch.slides[:: -(-len(self.watch.slides) // _GLANCE)]
+        (vectors,) = self._vectors(slides, times=1)
+        found = vectors.cpu().numpy()
+        return geometry(found, found).collapsed
+
     def _examine(self) -> tuple[Geometry, float | None]:
-        """Measures the finished network as it will be used: in evaluation mode."""
+        """Measures the finished network as it will be used: in evaluation mode, of some views."""
+        vectors = self._vectors(self.watch.slides, times=2 * _EXAM_VIEWS)
+        first, second = vectors[::2].mean(dim=0), vectors[1::2].mean(dim=0)
+        return self.watch.measured(torch.stack([first, second], dim=1))
+
+    @torch.no_grad()
+    def _vectors(
+        self, slides: Int64[np.ndarray, " slide"], *, times: int
+    ) -> Float[Tensor, "times slide width"]:
+        """Vectors of so many views of each slide, in evaluation mode."""
         self.module.eval()
         generator = self._torch(_EXAM)
-        watched = torch.from_numpy(self.watch.slides).to(self.store.device)
+        chosen = torch.from_numpy(slides).to(self.store.device)
         with self.fabric.autocast():
-            for slides in torch.split(watched, LR_BATCH):
-                first, second = (self._mean_of_views(slides, generator) for _ in range(2))
-                self.watch.note(slides, first, second)
-        return self.watch.measured(self.watch.kept())
-
-    def _mean_of_views(
-        self, slides: Int64[Tensor, " batch"], generator: torch.Generator
-    ) -> Float[Tensor, "batch width"]:
-        views = [
-            represent(self.objective.network, self._view(slides, generator)).float()
-            for _ in range(_EXAM_VIEWS)
-        ]
-        return torch.stack(views).mean(dim=0)
+            parts = [
+                torch.stack([
+                    represent(self.objective.network, self._view(few, generator)).float()
+                    for _ in range(times)
+                ])
+                for few in torch.split(chosen, LR_BATCH)
+            ]  # fmt: skip
+        return torch.cat(parts, dim=1)
 
     def _prepare(self, network: nn.Module) -> None:
         """Lets a network that needs statistics of the features see a random sample of them."""
