@@ -171,7 +171,8 @@ def _mapped(path: Path, *, shape: tuple[int, ...], dtype: type) -> Any:
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:
-        raise SettingsError(f"{path} is no array of a bank ({error}); make it again") from error
+        reason = f"{path} is truncated, or no array of a bank ({error}); make it again"
+        raise SettingsError(reason) from error
     if (found, stored, fortran) != (shape, expected, False):
         raise SettingsError(
             f"{path} holds {stored} {list(found)}; {CARD} says {expected} {list(shape)}; make the "

@@ -1,15 +1,18 @@
 """Draws of a bank: which tiles of a slide, with which augmentation, and when they are read."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64
 
-from gigassl.bags.bank_info import DRAWS, Draw
-from gigassl.errors import SettingsError, unknown_name
+from gigassl.bags.bank_info import Draw
+from gigassl.errors import SettingsError
 from gigassl.tiles.augmentation import Augmentation, AugmentationSettings, draw_augmentation
+
+_Coords = Int64[np.ndarray, "tile 2"]
+_Chosen = Int64[np.ndarray, " chosen"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +40,6 @@ class DrawSettings:
                 "a bank needs at least one augmentation of one tile; got "
                 f"--augmentations {self.augmentations} --tiles {self.tiles}"
             )
-        if self.draw not in DRAWS:
-            raise unknown_name("draw", self.draw, known=DRAWS)
         if self.seed < 0:
             raise SettingsError(f"--seed must be 0 or more; got {self.seed}")
 
@@ -83,16 +84,15 @@ def draw_for_slide(
     tiles, augmentations = [], []
     for _ in range(settings.augmentations):
         augmentations.append(draw_augmentation(settings.augmentation, generator))
-        if settings.draw == "window":
-            tiles.append(_window(coords, n_tiles=settings.tiles, generator=generator))
-        else:
-            tiles.append(generator.integers(len(coords), size=settings.tiles))
+        tiles.append(_DRAWS[settings.draw](coords, settings.tiles, generator))
     return SlideDraws(tiles=np.stack(tiles), augmentations=tuple(augmentations))
 
 
-def _window(
-    coords: Int64[np.ndarray, "tile 2"], *, n_tiles: int, generator: np.random.Generator
-) -> Int64[np.ndarray, " chosen"]:
+def _scatter(coords: _Coords, n_tiles: int, generator: np.random.Generator) -> _Chosen:
+    return generator.integers(len(coords), size=n_tiles)
+
+
+def _window(coords: _Coords, n_tiles: int, generator: np.random.Generator) -> _Chosen:
     """The tiles nearest to a random one: whole rings of squares, the last ring from its middle on.
 
     Where the slide has fewer tiles, they are filled up with random repetitions.
@@ -101,6 +101,12 @@ def _window(
     nearest = np.lexsort((away.sum(axis=1), away.max(axis=1)))[:n_tiles]
     more = generator.integers(len(coords), size=n_tiles - len(nearest))
     return np.concatenate([nearest, more])
+
+
+_DRAWS: Mapping[Draw, Callable[[_Coords, int, np.random.Generator], _Chosen]] = {
+    "scatter": _scatter,
+    "window": _window,
+}
 
 
 def reading_steps(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gigassl.tiles.augmentation import AugmentationSettings, augmentation_from_record
 
@@ -11,7 +11,6 @@ FEATURES, COORDS, SLIDES, CARD = "features.npy", "coords.npy", "slides.parquet",
 REDUCTION, JOURNAL, FAILURES = "reduction.safetensors", "journal.jsonl", "failures.csv"
 
 Draw = Literal["scatter", "window"]
-DRAWS: tuple[Draw, ...] = get_args(Draw)
 
 
 @dataclass(frozen=True, kw_only=True)
