@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gigassl.pipeline.gate import FEWEST, quality_of
+from gigassl.pipeline.gate import quality_of
+from gigassl.representation import FEWEST
 from gigassl.vectors.pooling import l2_normalised
 from gigassl.vectors.table import SlideRow, SlideTable, table_from_rows
 

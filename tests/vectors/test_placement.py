@@ -9,8 +9,9 @@ import torch
 
 from gigassl.vectors import placement
 from gigassl.vectors.placement import fits, free_bytes, placed
-from gigassl.vectors.tile_store import TileStore
-from tests.vectors.stores import grid_bag, store_of
+from gigassl.vectors.tile_store import TileStore, store_of_bank
+from gigassl.vectors.views import ViewSettings, draw_views
+from tests.vectors.stores import grid_bag, small_bank, store_of
 
 CPU = torch.device("cpu")
 
@@ -36,6 +37,21 @@ def test_what_does_not_fit_stays_where_it_is(
 ) -> None:
     monkeypatch.setattr(placement, "SHARE", {"cpu": 0.0})
     assert placed(mapped, "cpu") is mapped
+
+
+def test_views_of_a_bank_are_the_same_on_disk_and_in_memory(tmp_path: Path) -> None:
+    on_disk = store_of_bank(small_bank(tmp_path / "bank"))
+    in_memory = placed(on_disk, "cpu")
+    assert in_memory.features.data_ptr() != on_disk.features.data_ptr()
+    slides = torch.tensor([0, 1, 1, 0])
+    one, other = (
+        draw_views(
+            store, slides, settings=ViewSettings(), generator=torch.Generator().manual_seed(0)
+        )
+        for store in (on_disk, in_memory)
+    )
+    assert torch.equal(one.features, other.features)
+    assert torch.equal(one.coords, other.coords)
 
 
 def test_the_share_of_free_memory_decides() -> None:
