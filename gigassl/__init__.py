@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.bag import open_bag as open_bag
+    from gigassl.bags.bank import open_bank as open_bank
+    from gigassl.bags.bank_draws import DrawSettings as DrawSettings
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
+    from gigassl.pipeline.bank import BankSettings as BankSettings
+    from gigassl.pipeline.bank import encode_bank as encode_bank
+    from gigassl.pipeline.bank import estimate_bank as estimate_bank
+    from gigassl.pipeline.bank_merge import merge_banks as merge_banks
     from gigassl.pipeline.demo import demo as demo
     from gigassl.pipeline.doctor import examine as examine
     from gigassl.pipeline.embed import EmbedResult as EmbedResult
@@ -26,6 +32,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.slides.reader import open_slide as open_slide
     from gigassl.slides.synthetic import make_cohort as make_cohort
     from gigassl.slides.tissue import TissueSettings as TissueSettings
+    from gigassl.tiles.augmentation import AugmentationSettings as AugmentationSettings
     from gigassl.tiles.encoders import load_encoder as load_encoder
     from gigassl.tiles.engine import TileEncoder as TileEncoder
     from gigassl.vectors.ensemble import EnsembleSettings as EnsembleSettings
@@ -36,7 +43,10 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.vectors.table import open_table as open_table
 
 _HOME = {
+    "AugmentationSettings": "gigassl.tiles.augmentation",
+    "BankSettings": "gigassl.pipeline.bank",
     "Cohort": "gigassl.slides.cohort",
+    "DrawSettings": "gigassl.bags.bank_draws",
     "EmbedResult": "gigassl.pipeline.embed",
     "EmbedSettings": "gigassl.pipeline.embed",
     "EnsembleSettings": "gigassl.vectors.ensemble",
@@ -51,6 +61,8 @@ _HOME = {
     "embed": "gigassl.pipeline.embed",
     "embed_bag": "gigassl.vectors.ensemble",
     "encode": "gigassl.pipeline.encode",
+    "encode_bank": "gigassl.pipeline.bank",
+    "estimate_bank": "gigassl.pipeline.bank",
     "examine": "gigassl.pipeline.doctor",
     "import_model": "gigassl.pipeline.import_model",
     "inspect": "gigassl.pipeline.inspection",
@@ -58,8 +70,10 @@ _HOME = {
     "load_slide_model": "gigassl.vectors.slide_model",
     "make_cohort": "gigassl.slides.synthetic",
     "merge": "gigassl.pipeline.merge",
+    "merge_banks": "gigassl.pipeline.bank_merge",
     "nearest": "gigassl.vectors.search",
     "open_bag": "gigassl.bags.bag",
+    "open_bank": "gigassl.bags.bank",
     "open_slide": "gigassl.slides.reader",
     "open_table": "gigassl.vectors.table",
     "read_cohort": "gigassl.slides.cohort",
