@@ -41,8 +41,9 @@ def pretrain_command(
                      rich_help_panel=TRAINING),
     ] = "giga-ssl",
     objective: Annotated[
-        Literal["simclr", "vicreg", "barlow", "byol", "simsiam"] | None,
-        typer.Option(help="What is learned.", rich_help_panel=TRAINING, show_default="preset"),
+        str | None,
+        typer.Option(help="simclr, vicreg, barlow, byol or simsiam.", rich_help_panel=TRAINING,
+                     show_default="preset"),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over all slides.", rich_help_panel=TRAINING,

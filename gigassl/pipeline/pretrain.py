@@ -218,13 +218,13 @@ class _Run:
         how = TrainingOptions(fabric=fabric, checkpoint=file, labels=labels)
         if not fabric.is_global_zero:
             return self._result(self._train(how, Quiet()))
-        with TrainingLog(self.folder) as written:
-            try:
-                trained = self._train(how, _Both(written, monitor))
-            except KeyboardInterrupt:
-                written.draw()
-                return replace(self._result(None), interrupted=True)
+        written = TrainingLog(self.folder)
+        try:
+            trained = self._train(how, _Both(written, monitor))
+        except KeyboardInterrupt:
             written.draw()
+            return replace(self._result(None), interrupted=True)
+        written.draw()
         return self._result(trained, saved_as=self._save(trained))
 
     def _train(self, how: TrainingOptions, monitor: Monitor) -> Trained:

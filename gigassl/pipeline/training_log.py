@@ -1,19 +1,18 @@
 """The log of a training: one row an epoch in CSV and TensorBoard, a picture of it at the end."""
 
 import csv
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from gigassl.files import machine_error, written_whole
-from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Plan
+from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Plan, Quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from torch.utils.tensorboard.writer import SummaryWriter
 
 TABLE, BOARD, PICTURE = "epochs.csv", "tensorboard", "curves.png"
 
@@ -44,7 +43,7 @@ def values_of(row: EpochRow) -> dict[str, float]:
     return {column: value for column, value in found.items() if value is not None}
 
 
-class TrainingLog(AbstractContextManager["TrainingLog"]):
+class TrainingLog(Quiet):
     """Writes each epoch as it ends; a resumed training goes on below what it had.
 
     Args:
@@ -52,34 +51,23 @@ class TrainingLog(AbstractContextManager["TrainingLog"]):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.table, self.picture = folder / TABLE, folder / PICTURE
-        self._board: SummaryWriter | None = None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._board is not None:
-            self._board.close()
+        self.board = folder / BOARD / "events.out.tfevents.epochs"
 
     def started(self, plan: Plan) -> None:
-        """Drops the rows of epochs that are done again."""
+        """Keeps the rows of epochs that are done, drops those that will be done again.
+
+        Raises:
+            MachineError: disk full, or the folder cannot be written to.
+        """
         kept = [row for row in read_rows(self.table) if row["epoch"] <= plan.epochs_done]
-        with written_whole(self.table) as part, part.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([_as_text(row) for row in kept])
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        self._board = SummaryWriter(
-            str(self.folder / BOARD), purge_step=plan.epochs_done + 1, flush_secs=30
-        )
-
-    def step_done(self) -> None:
-        """Nothing is written for a step."""
+        with _told_in_a_sentence(self.board):
+            self.board.parent.mkdir(exist_ok=True)
+        for path in (self.table, self.board):
+            with written_whole(path) as part:
+                part.touch()
+                append = _append_to_table if path == self.table else _append_to_board
+                append(part, kept, anew=True)
 
     def epoch_done(self, row: EpochRow) -> None:
         """Writes one row.
@@ -87,17 +75,9 @@ class TrainingLog(AbstractContextManager["TrainingLog"]):
         Raises:
             MachineError: disk full.
         """
-        values = values_of(row)
-        try:
-            with self.table.open("a", newline="") as handle:
-                writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
-                writer.writerow(_as_text(values))
-            if self._board is not None:
-                for column in COLUMNS[1:]:
-                    if column in values:
-                        self._board.add_scalar(column, values[column], row.epoch)
-        except OSError as error:
-            raise machine_error(error, doing=f"cannot write {self.table}") or error from error
+        for path, append in ((self.table, _append_to_table), (self.board, _append_to_board)):
+            with _told_in_a_sentence(path):
+                append(path, [values_of(row)])
 
     def draw(self) -> None:
         """Draws ``curves.png`` of all epochs so far.
@@ -106,6 +86,51 @@ class TrainingLog(AbstractContextManager["TrainingLog"]):
             MachineError: it cannot be written.
         """
         save_curves(read_rows(self.table), self.picture)
+
+
+def _append_to_table(
+    path: Path, rows: Sequence[Mapping[str, float]], *, anew: bool = False
+) -> None:
+    with path.open("a", newline="") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        if anew:
+            writer.writeheader()
+        writer.writerows([_as_text(row) for row in rows])
+
+
+def _append_to_board(
+    path: Path, rows: Sequence[Mapping[str, float]], *, anew: bool = False
+) -> None:
+    """Adds rows to TensorBoard's file, here and now.
+
+    Its own writer does so in a thread, whose errors come late and with a traceback.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    events = [Event(wall_time=time.time(), file_version="brain.Event:2")] if anew else []
+    for row in rows:
+        shown = [
+            Summary.Value(tag=tag, simple_value=number)
+            for tag, number in row.items()
+            if tag != "epoch"
+        ]
+        events.append(
+            Event(wall_time=time.time(), step=int(row["epoch"]), summary=Summary(value=shown))
+        )
+    with path.open("ab") as handle:
+        writer = RecordWriter(handle)
+        for event in events:
+            writer.write(event.SerializeToString())
+
+
+@contextmanager
+def _told_in_a_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise machine_error(error, doing=f"cannot write {path}") or error from error
 
 
 def _as_text(values: Mapping[str, float]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,11 +50,19 @@ def save_checkpoint(
     path: Path, tensors: "Mapping[str, Tensor]", *, card: Mapping[str, Any]
 ) -> None:
     """Writes ``.safetensors``, whole or not at all, with the model card as JSON in its metadata."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with written_whole(path) as part:
-        save_file(whole, part, metadata={CARD_KEY: json.dumps(card, sort_keys=True)})
+        try:
+            save_file(whole, part, metadata={CARD_KEY: json.dumps(card, sort_keys=True)})
+        except SafetensorError as error:
+            # a full disk is no OSError there; the number is in the text
+            found = re.search(r"os error (\d+)", str(error))
+            if found is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def _from_safetensors(path: Path) -> Checkpoint:

@@ -6,6 +6,9 @@ from gigassl.vectors.tile_store import TileStore
 
 DIM = 12
 
+OF_SLIDES = ("barlow", "byol", "simclr", "simsiam", "vicreg")
+"""Objectives that any slide encoder can be trained with."""
+
 
 def small_store(*, n_slides: int = 12, slides_a_patient: int = 1, seed: int = 0) -> TileStore:
     """Slides that differ in the mean of their features; three augmentations of eight tiles."""

@@ -1,0 +1,119 @@
+"""The log of a training: rows, TensorBoard's file, the picture, and going on after a kill."""
+
+import struct
+from pathlib import Path
+
+import cv2
+import pytest
+
+from gigassl.pipeline.training_log import COLUMNS, TrainingLog, read_rows, save_curves, values_of
+from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Plan
+
+
+def plan(*, done: int = 0) -> Plan:
+    return Plan(
+        n_slides=8, n_patients=8, n_batches=2, batch_size=4, epochs=9, epochs_done=done, lr=0.1,
+        n_parameters=7, device="cpu", n_devices=1,
+    )  # fmt: skip
+
+
+def row(epoch: int, *, knn: float | None = 0.5, loss: float = 1.25) -> EpochRow:
+    shape = Geometry(
+        n_slides=8, collapse=0.25, effective_rank=3.5, mean_cosine=0.125, alignment=0.5,
+        uniformity=-1.5,
+    )  # fmt: skip
+    return EpochRow(
+        epoch=epoch, loss=loss / epoch, lr=0.1, slides_per_s=80.0, geometry=shape, knn_accuracy=knn
+    )
+
+
+def log_of(folder: Path, *rows: EpochRow, done: int = 0) -> TrainingLog:
+    log = TrainingLog(folder)
+    log.started(plan(done=done))
+    for each in rows:
+        log.epoch_done(each)
+    return log
+
+
+def board_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    board.Reload()  # type: ignore[no-untyped-call]
+    tags = board.Tags()["scalars"]  # type: ignore[no-untyped-call]
+    return {
+        tag: [(e.step, e.value) for e in board.Scalars(tag)]  # type: ignore[no-untyped-call]
+        for tag in tags
+    }
+
+
+def test_every_number_of_an_epoch_is_in_the_table_and_on_the_board(tmp_path: Path) -> None:
+    log_of(tmp_path, row(1), row(2))
+    first, second = read_rows(tmp_path / "epochs.csv")
+    assert tuple(first) == COLUMNS
+    assert first == pytest.approx(values_of(row(1)))
+    assert second["loss"] == 0.625
+    board = board_of(tmp_path)
+    assert set(board) == set(COLUMNS) - {"epoch"}
+    assert board["loss"] == [(1, 1.25), (2, 0.625)]
+    assert board["effective_rank"] == [(1, 3.5), (2, 3.5)]
+
+
+def test_epochs_that_are_done_again_are_dropped(tmp_path: Path) -> None:
+    log_of(tmp_path, row(1), row(2), row(3))
+    log_of(tmp_path, row(3, loss=30.0), done=2)
+    assert [(r["epoch"], r["loss"]) for r in read_rows(tmp_path / "epochs.csv")] == [
+        (1, 1.25), (2, 0.625), (3, 10.0)
+    ]  # fmt: skip
+    assert board_of(tmp_path)["loss"] == [(1, 1.25), (2, 0.625), (3, 10.0)]
+    log_of(tmp_path)  # a new training begins an empty log
+    assert read_rows(tmp_path / "epochs.csv") == []
+
+
+def test_half_a_line_left_by_a_kill_is_no_epoch(tmp_path: Path) -> None:
+    log_of(tmp_path, row(1), row(2))
+    table = tmp_path / "epochs.csv"
+    table.write_text(table.read_text()[:-60])
+    assert [r["epoch"] for r in read_rows(table)] == [1]
+
+
+def test_without_labels_there_is_no_accuracy(tmp_path: Path) -> None:
+    log = log_of(tmp_path, row(1, knn=None))
+    (only,) = read_rows(tmp_path / "epochs.csv")
+    assert "knn_accuracy" not in only
+    assert "knn_accuracy" not in board_of(tmp_path)
+    log.draw()
+    assert log.picture.exists()
+
+
+def test_a_loss_that_is_no_number_is_logged_and_drawn(tmp_path: Path) -> None:
+    log = log_of(tmp_path, row(1), row(2, loss=float("nan")))
+    assert read_rows(tmp_path / "epochs.csv")[1]["loss"] != 0.625
+    log.draw()
+    assert log.picture.exists()
+
+
+def test_the_picture_has_a_panel_a_column(tmp_path: Path) -> None:
+    log = log_of(tmp_path, *[row(n) for n in range(1, 8)])
+    log.draw()
+    image = cv2.imread(str(log.picture))
+    assert image is not None
+    height, width, _ = image.shape
+    assert width > 1000
+    assert height == pytest.approx(width * 7.8 / 10.5, abs=3)  # three rows of panels
+    # a line is drawn in each of the nine panels
+    blue = (image[..., 0].astype(int) - image[..., 2]) > 40
+    panels = blue.reshape(3, height // 3, -1)[:, :, : width // 3 * 3]
+    counts = panels.reshape(3, height // 3, 3, -1).sum(axis=(1, 3))
+    assert (counts > 20).all()
+
+
+def test_no_epochs_no_picture(tmp_path: Path) -> None:
+    save_curves([], tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_the_board_is_a_file_of_records(tmp_path: Path) -> None:
+    log = log_of(tmp_path)
+    (length,) = struct.unpack("<Q", log.board.read_bytes()[:8])
+    assert log.board.stat().st_size == length + 16  # its version, and nothing else

@@ -1,0 +1,54 @@
+"""Progress of a training: lines in a log, a bar on a terminal."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gigassl.pipeline.training_progress import TrainingReporter
+from tests.pipeline.test_training_log import plan, row
+
+
+def tell(progress: TrainingReporter, *, epochs: int, done: int = 0) -> None:
+    progress.started(plan(done=done))
+    for epoch in range(done + 1, epochs + 1):
+        for _ in range(2):
+            progress.step_done()
+        progress.epoch_done(row(epoch))
+
+
+def test_lines_tell_the_plan_the_projected_time_and_the_newest_numbers(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stream, TrainingReporter(stream, seconds_between_lines=0) as progress:
+        tell(progress, epochs=9)
+    lines = log.read_text().splitlines()
+    assert lines[0].startswith("8 slides of 8 patients, batches of 4: 9 epochs × 2 = 18 steps")
+    assert lines[1] == (
+        "epoch 1/9, loss 1.2500, rank 3.5, collapse 0.25, align 0.500, uniform -1.50, kNN 0.500, "
+        "lr 0.1, 80 slides/s, ETA 0:00:00"
+    )
+    assert sum("s an epoch: about 0:00:00 to go" in line for line in lines) == 1
+    assert lines[-1].startswith("epoch 9/9")
+    assert len(lines) == 1 + 9 + 1
+
+
+def test_lines_are_rare_but_the_last_always_comes(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stream, TrainingReporter(stream) as progress:
+        tell(progress, epochs=9, done=4)
+    lines = log.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:] if "epoch " in line[:6]] == ["epoch 9/9"]
+
+
+def test_a_terminal_gets_a_bar_with_the_newest_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "180")
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as terminal, TrainingReporter(terminal) as progress:
+        tell(progress, epochs=9)
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        shown = screen.read(65_536).decode()
+    assert "18/18" in shown
+    assert "9 epochs × 2 = 18 steps" in shown
+    assert "rank 3.5" in shown
+    assert "kNN 0.500" in shown
