@@ -53,6 +53,8 @@ class BankResult:
     def sentence(self) -> str:
         """The result in one or two lines."""
         done = f"{self.folder}: bank of {self.n_new + self.n_reused} slides ({self.n_new} new)"
+        if self.interrupted:
+            done += ", unfinished; the same command goes on where this one stopped"
         return with_failures(done, self.failures, self.folder / FAILURES)
 
 

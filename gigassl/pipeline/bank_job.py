@@ -63,6 +63,11 @@ class BankJob:
         self.slides = SlideJob(encoder=loaded, tiles=settings.tiles, options=options)
         self.how = Augmenting(encoder=loaded, settings=settings.draws)
         self.wish = None if settings.reduce is None else parse_reduction(settings.reduce)
+        if self.wish is not None and (self.wish.kept or 0) > loaded.dim:
+            raise SettingsError(
+                f"--reduce pca:{self.wish.kept} asks for more columns than the {loaded.dim} that "
+                f"{loaded.record.name} gives"
+            )
         self.workers = options.workers or default_workers(loaded.device)
         self.earlier = _earlier(self.folder)
         self.inputs = self._inputs()

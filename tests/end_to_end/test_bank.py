@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from gigassl.bags.bank import open_bank
+from gigassl.cli.main import app
 from gigassl.slides.slide_files import save_image
 from gigassl.slides.synthetic import SyntheticSettings, paint_slide
 from tests.end_to_end.conftest import Run
@@ -124,41 +126,45 @@ def test_another_encoder_is_refused(bank: Path, slides: Path, run: Run, tmp_path
     assert "tile_encoder.weights" in done.err
 
 
-def test_a_reduction_is_the_same_in_every_part_and_can_be_passed_on(
-    slides: Path, run: Run, tmp_path: Path
+@pytest.fixture(scope="module")
+def reduced(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bank of alpha, beta and gamma with five columns of a PCA."""
+    out = tmp_path_factory.mktemp("banks") / "reduced"
+    arguments = [str(a) for a in ("encode", slides, "-o", out, *OPTIONS, "--reduce", "pca:5")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    return out
+
+
+@pytest.mark.slow
+def test_a_reduction_is_the_same_in_every_part(
+    reduced: Path, slides: Path, run: Run, tmp_path: Path
 ) -> None:
-    whole, parts = tmp_path / "whole", [tmp_path / f"b.shard-{i}-of-2" for i in (1, 2)]
-    assert run("encode", slides, "-o", whole, *OPTIONS, "--reduce", "pca:5").code == 0
-    found = open_bank(whole)
+    parts = [tmp_path / f"b.shard-{i}-of-2" for i in (1, 2)]
+    for i in (1, 2):
+        part = ("--reduce", "pca:5", "--shard", f"{i}/2")
+        assert run("encode", slides, "-o", tmp_path / "b", *OPTIONS, *part).code == 0
+    assert run("merge", *parts, "-o", tmp_path / "merged").code == 0
+    assert contents(tmp_path / "merged") == contents(reduced)
+
+
+def test_a_reduction_is_fitted_once_and_can_be_passed_on(
+    reduced: Path, slides: Path, run: Run, tmp_path: Path
+) -> None:
+    found = open_bank(reduced)
     assert found.features.shape == (3, 2, 3, 5)
     assert (found.info.dim, found.info.encoder_dim) == (5, 64)
     assert found.reduction is not None
-    assert np.allclose(
-        found.reduction.components @ found.reduction.components.T, np.eye(5), atol=1e-5
-    )
-    for i in (1, 2):
-        run(
-            "encode",
-            slides,
-            "-o",
-            tmp_path / "b",
-            *OPTIONS,
-            "--reduce",
-            "pca:5",
-            "--shard",
-            f"{i}/2",
-        )
-    assert run("merge", *parts, "-o", tmp_path / "merged").code == 0
-    assert contents(tmp_path / "merged") == contents(whole)
+    components = found.reduction.components
+    assert np.allclose(components @ components.T, np.eye(5), atol=1e-5)
 
-    again = run("encode", slides, "-o", whole, *OPTIONS, "--reduce", "pca:5")
+    again = run("encode", slides, "-o", reduced, *OPTIONS, "--reduce", "pca:5")
     assert "bank of 3 slides (0 new)" in again.out
     assert "fitting" not in again.err
     passed = tmp_path / "passed"
-    stored = whole / "reduction.safetensors"
+    stored = reduced / "reduction.safetensors"
     run("encode", slides, "-o", passed, *OPTIONS, "--reduce", stored)
-    assert contents(passed) == contents(whole)
-    other = run("encode", slides, "-o", whole, *OPTIONS, "--reduce", "pca:6")
+    assert contents(passed) == contents(reduced)
+    other = run("encode", slides, "-o", reduced, *OPTIONS, "--reduce", "pca:6")
     assert other.code == 2
     assert "keeps 5 columns, pca:6 was asked for" in other.err
     foreign = [*OPTIONS, "--tile-encoder", f"{ENCODER}?seed=1", "--reduce", stored]
@@ -214,7 +220,7 @@ def test_a_dry_run_says_what_is_needed_and_writes_nothing(
         (["--dry-run"], "--augmentations 50"),
         (["--reduce", "pca:4"], "--augmentations 50"),
         ([*OPTIONS, "--reduce", "256"], "--reduce wants pca:N"),
-        ([*OPTIONS, "--reduce", "pca:65"], "cannot keep 65 columns"),
+        ([*OPTIONS, "--reduce", "pca:65"], "pca:65 asks for more columns than the 64"),
         ([*OPTIONS, "--stain-jitter", 2], "stain lies from 0 to 0.9; got 2"),
     ],
 )
@@ -231,6 +237,36 @@ def test_bags_cannot_be_augmented(slides: Path, run: Run, tmp_path: Path) -> Non
     done = run("encode", tmp_path, "-o", tmp_path / "bank", *OPTIONS)
     assert done.code == 2
     assert "bags, whose tiles cannot be augmented any more" in done.err
+
+
+def test_an_interrupted_run_is_gone_on_with(bank: Path, slides: Path, tmp_path: Path) -> None:
+    from gigassl.bags.bank_draws import DrawSettings
+    from gigassl.bags.prepare import TileSettings
+    from gigassl.errors import SettingsError
+    from gigassl.pipeline.bank import BankSettings, encode_bank
+    from gigassl.pipeline.progress import Silent
+    from gigassl.slides.grid import GridSettings
+    from gigassl.tiles.encoders import load_encoder
+
+    class CtrlC(Silent):
+        def slide_done(self, slide_id: str, *, failed: bool) -> None:
+            if slide_id == "beta":
+                raise KeyboardInterrupt
+
+    out = tmp_path / "bank"
+    encoder = load_encoder(ENCODER, batch_size=3, device="cpu")
+    settings = BankSettings(
+        tiles=TileSettings(grid=GridSettings(tile_px=112)),
+        draws=DrawSettings(augmentations=2, tiles=3),
+    )
+    stopped = encode_bank(slides, out, encoder=encoder, settings=settings, progress=CtrlC())
+    assert stopped.interrupted
+    assert "bank of 1 slides (1 new), unfinished" in stopped.sentence()
+    with pytest.raises(SettingsError, match="is unfinished: it lacks 2 of 3 slides"):
+        open_bank(out)
+    rest = encode_bank(slides, out, encoder=encoder, settings=settings)
+    assert (rest.n_new, rest.n_reused) == (2, 1)
+    assert contents(out) == contents(bank)
 
 
 def program(*arguments: object) -> list[str]:
