@@ -1,59 +1,122 @@
-"""The demo: a small cohort of synthetic slides, embedded, with their nearest neighbours."""
+"""The demo: a small cohort of synthetic slides, embedded by pooling and by a trained encoder."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gigassl.pipeline.embed import EmbedResult, embed
+from gigassl.bags.bank_draws import DrawSettings
+from gigassl.pipeline.bank import BankSettings, encode_bank
+from gigassl.pipeline.embed import EmbedResult, EmbedSettings, embed
+from gigassl.pipeline.failures import Failure
 from gigassl.pipeline.jobs import RunOptions
+from gigassl.pipeline.pretrain import PretrainOptions, PretrainResult, pretrain
 from gigassl.pipeline.progress import Progress
-from gigassl.slides.cohort import read_cohort
+from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.slides.synthetic import make_cohort
+from gigassl.vectors.pretrain.monitors import Monitor
+from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.search import Neighbour, all_nearest
+from gigassl.vectors.views import ViewSettings
+
+_DRAWS = DrawSettings(augmentations=8, tiles=16)
+# a dozen slides are no cohort: larger views and a tenth of the published learning rate
+_TRAINING = PretrainSettings(epochs=100, lr=0.003, views=ViewSettings(tiles=16))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSlide:
-    """One slide of the demo: what was painted, and which other slide is most alike."""
+    """One slide of the demo: what was painted, and which slide is most alike by either vector.
+
+    Attributes:
+        by_mean: nearest slide by the mean of tile features.
+        by_learned: nearest slide by the slide encoder trained in the demo.
+    """
 
     slide_id: str
     composition: str
     arrangement: str
     n_tiles: int
-    nearest: Neighbour
-    nearest_composition: str
+    by_mean: Neighbour
+    by_learned: Neighbour
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo made and found."""
+    """What the demo made and found; ``hits`` counts neighbours of the same composition."""
 
     folder: Path
-    result: EmbedResult
+    mean: EmbedResult
+    training: PretrainResult
+    learned: EmbedResult
     slides: Sequence[DemoSlide]
+    hits: Mapping[str, int]
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """Slides that came to nothing anywhere."""
+        return (*self.mean.failures, *self.training.failures, *self.learned.failures)
 
 
-def demo(folder: Path, *, n_slides: int = 12, seed: int = 0, progress: Progress) -> DemoResult:
-    """Paints slides into ``folder/slides``, embeds them, and looks up each one's neighbour."""
-    cohort_csv = make_cohort(folder / "slides", n_slides=n_slides, seed=seed)
-    cohort = read_cohort(cohort_csv)
-    options = RunOptions(overviews=folder / "overviews")
-    result = embed(cohort, folder / "vectors.parquet", options=options, progress=progress)
-    labels = {slide.slide_id: slide.labels for slide in cohort.slides}
-    if result.table is None:
-        return DemoResult(folder=folder, result=result, slides=())
-    found = all_nearest(result.table, k=1)
-    slides = []
-    for row in result.table.rows():
-        (neighbour,) = found[row.slide_id]
-        slides.append(
-            DemoSlide(
-                slide_id=row.slide_id,
-                composition=labels[row.slide_id]["composition"],
-                arrangement=labels[row.slide_id]["arrangement"],
-                n_tiles=row.n_tiles,
-                nearest=neighbour,
-                nearest_composition=labels[neighbour.slide_id]["composition"],
-            )
+def demo(
+    folder: Path, *, n_slides: int = 12, seed: int = 0, progress: Progress, monitor: Monitor
+) -> DemoResult:
+    """Paints slides into ``folder/slides``, embeds them twice, and looks up their neighbours.
+
+    First by the mean of their tiles; then by a slide encoder trained on a small augmented bank
+    of the same slides, without their labels.
+    """
+    cohort = read_cohort(make_cohort(folder / "slides", n_slides=n_slides, seed=seed))
+    seen = RunOptions(overviews=folder / "overviews", keep_bags=folder / "bags")
+    mean = embed(cohort, folder / "vectors-mean.parquet", options=seen, progress=progress)
+    encode_bank(
+        cohort, folder / "bank", settings=BankSettings(draws=replace(_DRAWS, seed=seed)),
+        progress=progress,
+    )  # fmt: skip
+    training = pretrain(
+        folder / "bank", folder / "slide-encoder.safetensors", monitor=monitor,
+        settings=replace(_TRAINING, seed=seed),
+        options=PretrainOptions(label_column="composition"),
+    )  # fmt: skip
+    learned = embed(
+        folder / "bags", folder / "vectors.parquet",
+        settings=EmbedSettings(slide_encoder=str(training.out)), progress=progress,
+    )  # fmt: skip
+    slides = _compared(cohort, mean, learned)
+    return DemoResult(
+        folder=folder,
+        mean=mean,
+        training=training,
+        learned=learned,
+        slides=slides,
+        hits={
+            "mean": _hits(slides, {s.slide_id: s.by_mean for s in slides}),
+            "learned": _hits(slides, {s.slide_id: s.by_learned for s in slides}),
+        },
+    )
+
+
+def _compared(cohort: Cohort, mean: EmbedResult, learned: EmbedResult) -> list[DemoSlide]:
+    """Slides that have both vectors, with their neighbours."""
+    if mean.table is None or learned.table is None:
+        return []
+    by_mean, by_learned = all_nearest(mean.table, k=1), all_nearest(learned.table, k=1)
+    n_tiles = {row.slide_id: row.n_tiles for row in mean.table.rows()}
+    return [
+        DemoSlide(
+            slide_id=slide.slide_id,
+            composition=slide.labels["composition"],
+            arrangement=slide.labels["arrangement"],
+            n_tiles=n_tiles[slide.slide_id],
+            by_mean=by_mean[slide.slide_id][0],
+            by_learned=by_learned[slide.slide_id][0],
         )
-    return DemoResult(folder=folder, result=result, slides=slides)
+        for slide in cohort.slides
+        if slide.slide_id in by_mean and slide.slide_id in by_learned
+    ]
+
+
+def _hits(slides: Sequence[DemoSlide], nearest: Mapping[str, Neighbour]) -> int:
+    composition = {slide.slide_id: slide.composition for slide in slides}
+    return sum(
+        composition.get(nearest[slide.slide_id].slide_id) == slide.composition for slide in slides
+    )

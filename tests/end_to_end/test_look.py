@@ -66,12 +66,18 @@ def test_doctor_finds_this_installation_sound(run: Run) -> None:
     assert "gated" in listed
 
 
-def test_demo_paints_embeds_and_says_where_to_look(run: Run, tmp_path: Path) -> None:
-    done = run("demo", "-o", tmp_path / "demo", "--slides", "3")
+def test_demo_paints_embeds_trains_and_says_where_to_look(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    done = run("demo", "-o", folder, "--slides", "4")
     assert done.code == 0, done.err
-    assert len(list((tmp_path / "demo" / "overviews").glob("*.png"))) == 3
+    assert len(list((folder / "overviews").glob("*.png"))) == 4
+    assert (folder / "slide-encoder.log" / "curves.png").is_file()
+    for vectors, dim in (("vectors-mean.parquet", 1280), ("vectors.parquet", 512)):
+        table = json.loads(run("inspect", folder / vectors, "--json").out)
+        assert (table["slides"], table["dim"]) == (4, dim)
     assert "overviews" in done.out
-    assert "nearest slide has the same composition" in done.out
+    assert "curves.png" in done.out
+    assert "nearest slide has the same composition: mean of tiles" in done.out
 
 
 @pytest.mark.parametrize("kind", ["truncated", "foreign"])
