@@ -23,8 +23,7 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
         self._bar = _bar(self._stream) if self._stream.isatty() else None
         self._task = None
         self._plan: Plan | None = None
-        self._steps = self._epochs = 0
-        self._newest = ""
+        self._steps = self._epochs = self._warm_steps = 0
         self._begin = self._last_line = time.monotonic()
 
     def __exit__(
@@ -55,25 +54,22 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
     def epoch_done(self, row: EpochRow) -> None:
         """Shows the newest numbers; after a few epochs says how long it will take."""
         self._epochs += 1
-        self._newest = newest(row)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, newest=self._newest)
+            self._bar.update(self._task, newest=newest(row))
         if self._plan is None:
             return
-        left = self._left(self._plan)
+        step_s = (time.monotonic() - self._begin) / (self._steps - self._warm_steps)
+        left = step_s * (self._plan.steps - row.epoch * self._plan.n_batches)
+        if self._epochs == 1:  # in which much is done for the first time: not one to project from
+            self._begin, self._warm_steps = time.monotonic(), self._steps
         if self._epochs == _EPOCHS_UNTIL_PROJECTED and row.epoch < self._plan.epochs:
-            each = (time.monotonic() - self._begin) / self._epochs
+            each = step_s * self._plan.n_batches
             self._say(f"{each:.3g} s an epoch: about {clock(left)} to go")
         due = time.monotonic() - self._last_line >= self._every
         if self._bar is None and (due or row.epoch == self._plan.epochs):
             self._last_line = time.monotonic()
             done = f"epoch {row.epoch}/{self._plan.epochs}"
-            print(f"{done}, {self._newest}, ETA {clock(left)}", file=self._stream, flush=True)
-
-    def _left(self, plan: Plan) -> float:
-        """Seconds that the rest will take at the rate so far."""
-        steps_left = plan.steps - plan.epochs_done * plan.n_batches - self._steps
-        return (time.monotonic() - self._begin) / max(1, self._steps) * steps_left
+            print(f"{done}, {newest(row)}, ETA {clock(left)}", file=self._stream, flush=True)
 
     def _say(self, sentence: str) -> None:
         if self._bar is not None:

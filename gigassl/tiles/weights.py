@@ -55,8 +55,11 @@ def save_checkpoint(
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with written_whole(path) as part:
+        part.touch()
+        usual_mode = part.stat().st_mode
         try:
             save_file(whole, part, metadata={CARD_KEY: json.dumps(card, sort_keys=True)})
+            part.chmod(usual_mode)  # safetensors lets nobody but the user read its files
         except SafetensorError as error:
             # a full disk is no OSError there; the number is in the text
             found = re.search(r"os error (\d+)", str(error))

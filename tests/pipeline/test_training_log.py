@@ -38,13 +38,10 @@ def log_of(folder: Path, *rows: EpochRow, done: int = 0) -> TrainingLog:
 def board_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = EventAccumulator(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
-    board.Reload()  # type: ignore[no-untyped-call]
-    tags = board.Tags()["scalars"]  # type: ignore[no-untyped-call]
-    return {
-        tag: [(e.step, e.value) for e in board.Scalars(tag)]  # type: ignore[no-untyped-call]
-        for tag in tags
-    }
+    board = EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()["scalars"]
+    return {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in tags}
 
 
 def test_every_number_of_an_epoch_is_in_the_table_and_on_the_board(tmp_path: Path) -> None:
