@@ -1,9 +1,13 @@
 """Settings of the whole test run, and the slides that many tests read."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# as the program does before torch loads: threads that wait spinning starve a busy machine
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # a loaded machine is no reason to fail a property
 settings.register_profile("gigassl", deadline=None)
