@@ -8,14 +8,18 @@ from torch import nn
 
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.vectors.attention import GatedAttention
+from gigassl.vectors.lags import LagCovariances
 from gigassl.vectors.mlp import MeanOfTiles, ResidualMlp
 from gigassl.vectors.scm import SparseConvEncoder
+from gigassl.vectors.spatial import SpatialEncoder
 
 SLIDE_ENCODERS: Mapping[str, Callable[..., nn.Module]] = {
     "mean": MeanOfTiles,
     "mlp": ResidualMlp,
     "scm": SparseConvEncoder,
     "abmil": GatedAttention,
+    "lags": LagCovariances,
+    "spatial": SpatialEncoder,
 }
 """Name → class. A class takes ``dim`` (width of the tile features), ``cell`` (side of a grid cell
 in the unit of the coordinates) and keywords of its own, has an attribute ``width``, and its

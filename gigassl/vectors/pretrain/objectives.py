@@ -9,8 +9,9 @@ from jaxtyping import Float
 from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, NTXentLoss, VICRegLoss
 from torch import Tensor, nn
 
-from gigassl.errors import unknown_name
+from gigassl.errors import SettingsError, unknown_name
 from gigassl.vectors.packed import PackedTiles
+from gigassl.vectors.pretrain.arrangement import NeighbourLoss
 from gigassl.vectors.slide_encoders import initialise
 
 HIDDEN, PROJECTION = 512, 256
@@ -127,6 +128,40 @@ class Byol(Objective):
             ours.lerp_(theirs, 1.0 - momentum)
 
 
+class Neighbours(Objective):
+    """Tiles that lie side by side get like features; no slide is compared with another.
+
+    Features have mean zero in each slide, so neither stain nor composition helps; ``NeighbourLoss``
+    says how. For slide encoders with ``tile_features``. Nothing is compared across devices.
+
+    Raises:
+        SettingsError: another slide encoder.
+    """
+
+    def __init__(self, network: nn.Module, *, width: int, loss: nn.Module, seed: int) -> None:
+        super().__init__(network, width=width, loss=loss, seed=seed)
+        if not callable(getattr(network, "tile_features", None)):
+            raise SettingsError(
+                f"objective 'neighbours' trains the features of single tiles; "
+                f"{type(network).__name__} has none; use slide encoder 'spatial'"
+            )
+        self.projector = nn.Sequential()
+        self.neighbour_loss = loss
+
+    def forward(self, views: ViewPair) -> tuple[Tensor, Tensor, Tensor]:
+        """The mean loss of both views, and the vectors of either without gradient."""
+        both = (views.first, views.second)
+        losses = [self._loss_of(view) for view in both]
+        with torch.no_grad():
+            first, second = (represent(self.network, view).float() for view in both)
+        return torch.stack(losses).mean(), first, second
+
+    def _loss_of(self, view: PackedTiles) -> Tensor:
+        values, cells = self.network.tile_features(view)  # type: ignore[operator]
+        loss: Tensor = self.neighbour_loss(values, cells)
+        return loss
+
+
 class _InFloat32(nn.Module):
     """A loss that does not follow autocast: bfloat16 knows a logit of 20 to a tenth only."""
 
@@ -177,6 +212,7 @@ OBJECTIVES: Mapping[str, tuple[type[Objective], Callable[[float, bool], nn.Modul
     "barlow": (Objective, lambda _, gather: BarlowTwinsLoss(gather_distributed=gather)),
     "byol": (Byol, lambda *_: NegativeCosineSimilarity()),
     "simsiam": (SimSiam, lambda *_: NegativeCosineSimilarity()),
+    "neighbours": (Neighbours, lambda *_: NeighbourLoss()),
 }
 """Name → how views are compared, and the loss (of a temperature, and whether several devices
 share a batch). SimCLR: arXiv 2002.05709; VICReg: 2105.04906; Barlow Twins: 2103.03230."""
