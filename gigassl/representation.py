@@ -24,7 +24,12 @@ def effective_rank(vectors: Float[np.ndarray, "row dim"]) -> float:
     differ rather than where they lie. Roy and Vetterli, The effective rank, EUSIPCO 2007; as a
     measure of learned representations: RankMe, arXiv 2210.02885. All zeros have rank 0.
     """
-    values = np.linalg.svd(vectors.astype(np.float64), compute_uv=False)
+    wide = vectors.astype(np.float64)
+    # singular values by the smaller of the two Gram matrices: many times faster, and what it loses
+    # (below 1e-7 of the largest one) has no share in the entropy
+    squared = np.linalg.eigvalsh(wide @ wide.T if len(wide) < wide.shape[1] else wide.T @ wide)
+    least = squared.max(initial=0.0) * len(squared) * np.finfo(np.float64).eps
+    values = np.sqrt(np.where(squared > least, squared, 0.0))
     total = values.sum()
     if total == 0.0:
         return 0.0

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from gigassl.representation import (
@@ -238,21 +238,20 @@ def knn_accuracy(
 
     By cosine; a tie goes to the nearer neighbours. None where no slide has a neighbour.
     """
-    units = _unit(vectors)
-    cosine = units @ units.T
-    other: Bool[np.ndarray, "slide slide"] = patient[:, None] != patient[None, :]
-    cosine[~other] = -np.inf
+    units = torch.from_numpy(_unit(vectors))
+    same = torch.from_numpy(patient[:, None] == patient[None, :])
+    cosine = (units @ units.T).masked_fill_(same, -torch.inf)
     k = min(k, len(cosine) - 1)
-    if k < 1 or not other.any():
+    if k < 1 or same.all():
         return None
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
-    found = np.take_along_axis(cosine, nearest, axis=1)
-    votes = np.zeros((len(cosine), int(labels.max()) + 1))
+    found, nearest = cosine.topk(k, dim=1)
+    classes = torch.from_numpy(labels)
     # each neighbour counts 1, a little more the nearer it is
-    weight = np.where(np.isfinite(found), 1.0 + 1e-3 * found, 0.0)
-    np.add.at(votes, (np.arange(len(cosine))[:, None], labels[nearest]), weight)
-    has_neighbour = np.isfinite(found).any(axis=1)
-    return float((votes.argmax(axis=1) == labels)[has_neighbour].mean())
+    weight = torch.where(found.isfinite(), 1.0 + 1e-3 * found, 0.0)
+    votes = torch.zeros(len(cosine), int(labels.max()) + 1)
+    votes.scatter_add_(1, classes[nearest], weight)
+    has_neighbour = found[:, 0].isfinite()
+    return float((votes.argmax(dim=1) == classes)[has_neighbour].double().mean())
 
 
 def label_numbers(
