@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.inspection import inspect as inspect
     from gigassl.pipeline.jobs import RunOptions as RunOptions
     from gigassl.pipeline.merge import merge as merge
+    from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
+    from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
+    from gigassl.pipeline.pretrain import pretrain as pretrain
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.grid import GridSettings as GridSettings
@@ -37,10 +40,12 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.tiles.engine import TileEncoder as TileEncoder
     from gigassl.vectors.ensemble import EnsembleSettings as EnsembleSettings
     from gigassl.vectors.ensemble import embed_bag as embed_bag
+    from gigassl.vectors.pretrain.settings import PretrainSettings as PretrainSettings
     from gigassl.vectors.search import nearest as nearest
     from gigassl.vectors.slide_model import load_slide_model as load_slide_model
     from gigassl.vectors.table import SlideTable as SlideTable
     from gigassl.vectors.table import open_table as open_table
+    from gigassl.vectors.views import ViewSettings as ViewSettings
 
 _HOME = {
     "AugmentationSettings": "gigassl.tiles.augmentation",
@@ -52,11 +57,15 @@ _HOME = {
     "EnsembleSettings": "gigassl.vectors.ensemble",
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
+    "NetworkSettings": "gigassl.pipeline.pretrain",
+    "PretrainOptions": "gigassl.pipeline.pretrain",
+    "PretrainSettings": "gigassl.vectors.pretrain.settings",
     "RunOptions": "gigassl.pipeline.jobs",
     "SlideTable": "gigassl.vectors.table",
     "TileEncoder": "gigassl.tiles.engine",
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
+    "ViewSettings": "gigassl.vectors.views",
     "demo": "gigassl.pipeline.demo",
     "embed": "gigassl.pipeline.embed",
     "embed_bag": "gigassl.vectors.ensemble",
@@ -76,6 +85,7 @@ _HOME = {
     "open_bank": "gigassl.bags.bank",
     "open_slide": "gigassl.slides.reader",
     "open_table": "gigassl.vectors.table",
+    "pretrain": "gigassl.pipeline.pretrain",
     "read_cohort": "gigassl.slides.cohort",
 }
 """Public name → the module it lives in."""
