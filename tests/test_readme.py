@@ -7,6 +7,9 @@ import pytest
 
 from tests.shared_data import REPO_ROOT
 
+COMMANDS = (
+    "embed", "encode", "pretrain", "import-model", "merge", "doctor", "inspect", "demo"
+)  # fmt: skip
 README = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -33,7 +36,7 @@ def test_every_command_and_public_option_named_there_exists() -> None:
 
     helps = "".join(
         CliRunner(env={"COLUMNS": "300"}).invoke(app, [command, "--help"]).stdout
-        for command in ("embed", "encode", "merge", "doctor", "inspect", "demo")
+        for command in COMMANDS
     )
     known = set(re.findall(r"--[a-z][a-z-]+", helps)) | {"--debug"}
     named = set(re.findall(r"`(?:gigassl )?[^`\n]*?(--[a-z][a-z-]+)", README))
