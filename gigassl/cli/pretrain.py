@@ -21,11 +21,11 @@ TRAINING, VIEWS, LOG, RUN = "Training", "Views", "What it shows", "Run"
 
 def pretrain_command(
     source: Annotated[
-        Path, typer.Argument(help="Folder of a bank; or folder or CSV of bags, also TRIDENT's etc.")
+        Path, typer.Argument(help="Folder of a bank; or folder or CSV of bags (ours, TRIDENT's, CLAM's, STAMP's).")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
     slide_encoder: Annotated[
-        str, typer.Option(help="scm, mlp, abmil or spatial.", rich_help_panel=TRAINING)
+        str, typer.Option(help="scm, mlp, abmil, spatial.", rich_help_panel=TRAINING)
     ] = "scm",
     init_from: Annotated[
         str | None,
@@ -36,14 +36,14 @@ def pretrain_command(
         ),
     ] = None,
     preset: Annotated[
-        Literal["giga-ssl"],
-        typer.Option(help="Published settings; the options below change them.",
+        Literal["default", "giga-ssl"],
+        typer.Option(help="Settings that the options below change; giga-ssl: as published.",
                      rich_help_panel=TRAINING),
-    ] = "giga-ssl",
+    ] = "default",
     objective: Annotated[
         str | None,
-        typer.Option(help="simclr, vicreg, barlow, byol or simsiam.", rich_help_panel=TRAINING,
-                     show_default="preset"),
+        typer.Option(help="simclr, vicreg, barlow, byol, simsiam; neighbours for spatial.",
+                     rich_help_panel=TRAINING, show_default="preset"),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over all slides.", rich_help_panel=TRAINING,
@@ -124,7 +124,7 @@ def pretrain_command(
     ] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Train a slide encoder without labels.
+    """Train a slide encoder without labels, on a bank or on bags.
 
     A killed run goes on where it was when the same command is given
     again. Curves of loss, rank, collapse and kNN accuracy lie in OUT.log;

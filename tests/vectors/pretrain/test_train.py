@@ -14,7 +14,7 @@ from gigassl.vectors.packed import PackedTiles, mean_of_bags
 from gigassl.vectors.pretrain.checkpoints import CheckpointFile
 from gigassl.vectors.pretrain.monitors import EpochRow, Plan, Quiet
 from gigassl.vectors.pretrain.optimisers import OPTIMISERS
-from gigassl.vectors.pretrain.settings import PretrainSettings
+from gigassl.vectors.pretrain.settings import PRESETS, PretrainSettings
 from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric, pretrain
 from gigassl.vectors.slide_encoders import new_network
 from gigassl.vectors.tile_store import TileStore
@@ -296,3 +296,15 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         new_fabric(settings(), device="cuda")
     with pytest.raises(SettingsError, match="cannot train on 1 × tpi"):
         new_fabric(settings(), device="tpi")
+
+
+def test_the_published_preset_holds_the_released_defaults() -> None:
+    published = PRESETS["giga-ssl"]
+    assert (published.objective, published.temperature, published.optimiser) == (
+        "simclr", 0.05, "adam"
+    )  # fmt: skip
+    assert (published.lr, published.batch_size, published.weight_decay) == (0.03, 256, 0.0)
+    assert (published.epochs, published.warmup_epochs) == (1000, 10)
+    views = published.views
+    assert (views.tiles, views.rotation, views.flip, views.scale) == (5, "any", True, (0.7, 1.3))
+    assert (views.crop, views.window) == (1.0, "scatter")
