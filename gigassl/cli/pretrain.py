@@ -21,7 +21,7 @@ TRAINING, VIEWS, LOG, RUN = "Training", "Views", "What it shows", "Run"
 
 def pretrain_command(
     source: Annotated[
-        Path, typer.Argument(help="Folder of a bank; or folder or CSV of bags (ours, TRIDENT's, CLAM's, STAMP's).")
+        Path, typer.Argument(help="Folder of a bank; or folder or CSV of bags, also other tools'.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
     slide_encoder: Annotated[
