@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from gigassl.pipeline.bank import BankResult
     from gigassl.pipeline.embed import EmbedResult
-    from gigassl.pipeline.encode import EncodeResult
+    from gigassl.pipeline.encode_result import EncodeResult
     from gigassl.pipeline.pretrain import PretrainResult
 
 EXIT_FAILURES, EXIT_INTERRUPTED = 1, 130
 
 
 def finish(
-    result: "BankResult | EmbedResult | EncodeResult | PretrainResult", *, as_json: bool,
+    result: "EmbedResult | EncodeResult | PretrainResult", *, as_json: bool,
     alarm: str = "",
 ) -> NoReturn:  # fmt: skip
     """Prints what a run did and exits: 0 all done, 1 with failures, 130 interrupted.

@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gigassl.bags.bank_info import CARD, FAILURES, REDUCTION, BankSlide
 from gigassl.bags.bank_writer import BankWriter
@@ -15,14 +14,15 @@ from gigassl.pipeline.bank_estimate import BankEstimate
 from gigassl.pipeline.bank_job import BankJob, BankSettings
 from gigassl.pipeline.bank_stream import AugmentedSlide, encode_augmented
 from gigassl.pipeline.embed import DEFAULT_ENCODER
-from gigassl.pipeline.failures import Failure, missing_files, save_failures, with_failures
+from gigassl.pipeline.encode_result import EncodeResult
+from gigassl.pipeline.failures import Failure, missing_files, save_failures
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.slides.cohort import Cohort, CohortSlide
 from gigassl.tiles.engine import TileEncoder
 
-__all__ = ["BankResult", "BankSettings", "encode_bank", "estimate_bank"]
+__all__ = ["BankSettings", "encode_bank", "estimate_bank"]
 
 log = logging.getLogger("gigassl")
 
@@ -30,39 +30,11 @@ log = logging.getLogger("gigassl")
 _WORTH_ESTIMATING = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class BankResult:
-    """What a run did: slides encoded now, slides kept from before, and what failed."""
-
-    folder: Path
-    n_new: int
-    n_reused: int
-    failures: Sequence[Failure]
-    interrupted: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        """The result in plain values, for ``--json``."""
-        return {
-            "out": str(self.folder),
-            "new": self.n_new,
-            "reused": self.n_reused,
-            "interrupted": self.interrupted,
-            "failures": [asdict(failure) for failure in self.failures],
-        }
-
-    def sentence(self) -> str:
-        """The result in one or two lines."""
-        done = f"{self.folder}: bank of {self.n_new + self.n_reused} slides ({self.n_new} new)"
-        if self.interrupted:
-            done += ", unfinished; the same command goes on where this one stopped"
-        return with_failures(done, self.failures, self.folder / FAILURES)
-
-
 def encode_bank(
     source: Path | Cohort, folder: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
     settings: BankSettings | None = None, options: RunOptions | None = None,
     progress: Progress | None = None,
-) -> BankResult:  # fmt: skip
+) -> EncodeResult:  # fmt: skip
     """Encodes slides into a bank, which ``gigassl pretrain`` learns from.
 
     A rerun goes on where the last one stopped, slide by slide; equal inputs, settings and seed give
@@ -114,7 +86,7 @@ def estimate_bank(
     return job.size(todo, seconds=job.seconds(todo))
 
 
-def _carry_out(job: BankJob, progress: Progress) -> BankResult:
+def _carry_out(job: BankJob, progress: Progress) -> EncodeResult:
     todo = job.todo()
     if len(todo) >= _WORTH_ESTIMATING:
         log.info(job.size(todo, seconds=job.seconds(todo)).sentence())
@@ -132,7 +104,7 @@ def _carry_out(job: BankJob, progress: Progress) -> BankResult:
 
 def _fill(
     bank: BankWriter, job: BankJob, *, todo: Sequence[CohortSlide], progress: Progress
-) -> BankResult:
+) -> EncodeResult:
     """Encodes what is left and finishes the bank."""
     left, cohort = {slide.slide_id for slide in todo}, job.cohort
     done = [slide.slide_id for slide in cohort.slides if slide.slide_id not in left]
@@ -150,8 +122,10 @@ def _fill(
     else:
         bank.finish(labels={slide.slide_id: slide.labels for slide in cohort.slides})
     save_failures(failures, job.folder / FAILURES)
-    return BankResult(
+    return EncodeResult(
+        kind="bank",
         folder=job.folder,
+        failures_file=job.folder / FAILURES,
         n_new=len(bank.slides) - len(done),
         n_reused=len(done),
         failures=tuple(failures),

@@ -10,14 +10,14 @@ from gigassl.bags.bank_info import CARD, FAILURES, JOURNAL, REDUCTION
 from gigassl.bags.bank_writer import BankWriter
 from gigassl.errors import SettingsError
 from gigassl.files import written_whole
-from gigassl.pipeline.bank import BankResult
 from gigassl.pipeline.bank_estimate import BankEstimate, free_bytes
+from gigassl.pipeline.encode_result import EncodeResult
 from gigassl.pipeline.failures import read_failures, save_failures
 from gigassl.pipeline.output import claimed
 from gigassl.vectors.merge import differing_settings, merged_provenance
 
 
-def merge_banks(folders: Sequence[Path], out: Path) -> BankResult:
+def merge_banks(folders: Sequence[Path], out: Path) -> EncodeResult:
     """One bank of several, the same bytes as one made of all slides at once.
 
     Raises:
@@ -52,7 +52,14 @@ def merge_banks(folders: Sequence[Path], out: Path) -> BankResult:
         failures = [f for folder in folders for f in read_failures(folder / FAILURES)]
         failures = [failure for failure in failures if failure.slide_id not in holder]
         save_failures(failures, out / FAILURES)
-    return BankResult(folder=out, n_new=0, n_reused=len(holder), failures=tuple(failures))
+    return EncodeResult(
+        kind="bank",
+        folder=out,
+        failures_file=out / FAILURES,
+        n_new=0,
+        n_reused=len(holder),
+        failures=tuple(failures),
+    )
 
 
 def _copy(bank: Bank, merged: BankWriter) -> None:

@@ -18,14 +18,7 @@ from gigassl.bags.bank_draws import (
 )
 from gigassl.bags.reduction import Reduction
 from gigassl.pipeline.progress import Progress
-from gigassl.pipeline.stream import (
-    OPEN_AHEAD,
-    Prepare,
-    SlideInHand,
-    close,
-    failing,
-    opened_ahead,
-)
+from gigassl.pipeline.stream import Prepare, SlideInHand, close, failing, reading
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.tile_reader import TileReader
 from gigassl.tiles.engine import TileEncoder
@@ -62,6 +55,11 @@ class _Stretch:
     reads: Sequence["Future[_Tiles]"]
     is_last: bool
 
+    @property
+    def slide(self) -> SlideInHand:
+        """Whose it is."""
+        return self.work.slide
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmenting:
@@ -92,22 +90,13 @@ def encode_augmented(
         MachineError: disk, memory or file handles, which would hit every slide alike.
     """
     in_flight: deque[_Stretch] = deque()
-    readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
-    opener = ThreadPoolExecutor(max_workers=OPEN_AHEAD, thread_name_prefix="open")
-    opened = opened_ahead(sources, prepare=prepare, opener=opener)
-    try:
-        for stretch in _stretches(opened, readers=readers, how=how):
+    with reading(sources, prepare=prepare, workers=workers, in_flight=in_flight) as ahead:
+        for stretch in _stretches(ahead.slides, readers=ahead.readers, how=how):
             in_flight.append(stretch)
             if len(in_flight) > 1:
                 yield from _encode(in_flight.popleft(), how=how, progress=progress)
         while in_flight:
             yield from _encode(in_flight.popleft(), how=how, progress=progress)
-    finally:
-        readers.shutdown(cancel_futures=True)
-        opener.shutdown(cancel_futures=True)
-        opened.close()
-        for stretch in in_flight:
-            close(stretch.work.slide)
 
 
 def _stretches(

@@ -1,17 +1,15 @@
 """Encoding a collection into bags: one ``.h5`` a slide with tile features and coordinates."""
 
 import logging
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from gigassl.bags.bag import read_info, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.embed import DEFAULT_ENCODER
-from gigassl.pipeline.failures import Failure, missing_files, save_failures, with_failures
+from gigassl.pipeline.encode_result import EncodeResult
+from gigassl.pipeline.failures import Failure, missing_files, save_failures
 from gigassl.pipeline.jobs import RunOptions, SlideJob
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
@@ -20,33 +18,6 @@ from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
 
 log = logging.getLogger("gigassl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodeResult:
-    """What an encoding run did: bags written now, bags kept from before, and what failed."""
-
-    folder: Path
-    failures_file: Path
-    n_new: int
-    n_reused: int
-    failures: Sequence[Failure]
-    interrupted: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        """The result in plain values, for ``--json``."""
-        return {
-            "out": str(self.folder),
-            "new": self.n_new,
-            "reused": self.n_reused,
-            "interrupted": self.interrupted,
-            "failures": [asdict(failure) for failure in self.failures],
-        }
-
-    def sentence(self) -> str:
-        """The result in one or two lines."""
-        done = f"{self.folder}: {self.n_new} bags written, {self.n_reused} kept from before"
-        return with_failures(done, self.failures, self.failures_file)
 
 
 def encode(
@@ -113,6 +84,7 @@ def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progres
     failures_file = _failures_file(folder, job.options)
     save_failures(failures, failures_file)
     return EncodeResult(
+        kind="bags",
         folder=folder,
         failures_file=failures_file,
         n_new=n_new,

@@ -47,11 +47,6 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._total = self._done = self._failed = self._tiles = 0
         self._begin = self._last_line = time.monotonic()
 
-    def __enter__(self) -> "Reporter":
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -62,10 +57,13 @@ class Reporter(AbstractContextManager["Reporter"]):
             self._bar.stop()
 
     def started(self, n_slides: int) -> None:
-        """Notes the number of slides and starts the clock."""
-        self._total = n_slides
+        """Notes the number of slides and starts the clock; may be called again for a next job."""
+        self._total, self._done, self._failed, self._tiles = n_slides, 0, 0, 0
         self._begin = self._last_line = time.monotonic()
-        if self._bar is not None:
+        if self._bar is not None and n_slides:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._bar.start()
             self._task = self._bar.add_task("slides", total=n_slides, rates="")
 
     def tiles_done(self, n_tiles: int) -> None:
@@ -82,6 +80,8 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._failed += failed
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, rates=self._rates())
+            if self._done == self._total:  # a terminal shows one live bar; the next may be another
+                self._bar.stop()
         elif self._done == self._total or time.monotonic() - self._last_line >= self._every:
             self._line(f", last: {slide_id}")
 

@@ -1,10 +1,11 @@
 """Slides in, bags out: opening, reading and encoding overlap, in bounded memory and fixed order."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float16, Float32, UInt8
@@ -18,7 +19,7 @@ from gigassl.slides.grid import TileGrid
 from gigassl.tiles.engine import TileEncoder
 
 # slides opened ahead of the one that is being read: hides opening, thumbnail and tissue finding
-OPEN_AHEAD = 2
+_OPEN_AHEAD = 2
 
 Prepare = Callable[[CohortSlide], PreparedSlide]
 
@@ -60,25 +61,56 @@ def encode_slides(
         MachineError: disk, memory or file handles, which would hit every slide alike.
     """
     in_flight: deque[_Read] = deque()
-    readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
-    opener = ThreadPoolExecutor(max_workers=OPEN_AHEAD, thread_name_prefix="open")
-    opened = opened_ahead(sources, prepare=prepare, opener=opener)
-    try:
-        for read in _reads(opened, readers=readers, batch_size=encoder.batch_size):
+    with reading(sources, prepare=prepare, workers=workers, in_flight=in_flight) as ahead:
+        for read in _reads(ahead.slides, readers=ahead.readers, batch_size=encoder.batch_size):
             in_flight.append(read)
             if len(in_flight) > workers + 1:
                 yield from _encode(in_flight.popleft(), encoder=encoder, progress=progress)
         while in_flight:
             yield from _encode(in_flight.popleft(), encoder=encoder, progress=progress)
+
+
+@runtime_checkable
+class InFlight(Protocol):
+    """Something being read of a slide."""
+
+    @property
+    def slide(self) -> SlideInHand:
+        """Whose it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingAhead:
+    """Slides opened one after another, and the threads that read them."""
+
+    slides: Generator[SlideInHand, None, None]
+    readers: ThreadPoolExecutor
+
+
+@contextmanager
+def reading(
+    sources: Sequence[CohortSlide], *, prepare: Prepare, workers: int,
+    in_flight: Iterable[InFlight],
+) -> Iterator[ReadingAhead]:  # fmt: skip
+    """Opens slides ahead inside; at the end threads have stopped and no slide is left open.
+
+    Args:
+        in_flight: what the caller has not finished when it leaves.
+    """
+    readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
+    opener = ThreadPoolExecutor(max_workers=_OPEN_AHEAD, thread_name_prefix="open")
+    slides = _opened_ahead(sources, prepare=prepare, opener=opener)
+    try:
+        yield ReadingAhead(slides=slides, readers=readers)
     finally:
         readers.shutdown(cancel_futures=True)
         opener.shutdown(cancel_futures=True)
-        opened.close()
-        for read in in_flight:
-            close(read.slide)
+        slides.close()
+        for item in in_flight:
+            close(item.slide)
 
 
-def opened_ahead(
+def _opened_ahead(
     sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor
 ) -> Generator[SlideInHand, None, None]:
     """Opens slides a few ahead, and closes those left open when the run ends early."""
@@ -86,7 +118,7 @@ def opened_ahead(
     waiting = iter(sources)
     try:
         while True:
-            while len(ahead) < OPEN_AHEAD and (source := next(waiting, None)) is not None:
+            while len(ahead) < _OPEN_AHEAD and (source := next(waiting, None)) is not None:
                 ahead.append((source, opener.submit(prepare, source)))
             if not ahead:
                 return

@@ -56,6 +56,8 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
         self._epochs += 1
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, newest=newest(row))
+            if self._plan is not None and row.epoch == self._plan.epochs:
+                self._bar.stop()  # whatever comes next may show a bar of its own
         if self._plan is None:
             return
         step_s = (time.monotonic() - self._begin) / (self._steps - self._warm_steps)

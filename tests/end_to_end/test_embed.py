@@ -151,7 +151,7 @@ def test_bags_on_the_way_give_the_same_vectors(
     bags = tmp_path / "bags"
     assert run("encode", slides, "-o", bags).code == 0
     again = run("encode", slides, "-o", bags)
-    assert "0 bags written, 3 kept from before" in again.out
+    assert "bags of 3 slides (0 new, 3 from before)" in again.out
     out = tmp_path / "from-bags.parquet"
     done = run("embed", bags, "-o", out)
     assert done.code == 0, done.err
@@ -258,6 +258,6 @@ def test_encode_lists_its_failures_in_the_folder(run: Run, slides: Path, tmp_pat
     (folder / "empty.svs").write_bytes(b"")
     done = run("encode", folder, "-o", tmp_path / "bags")
     assert done.code == 1
-    assert "3 bags written" in done.out
+    assert "bags of 3 slides (3 new" in done.out
     (failure,) = read_failures(tmp_path / "bags" / "failures.csv")
     assert (failure.slide_id, failure.reason) == ("empty", "the file is empty")

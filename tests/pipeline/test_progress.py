@@ -1,5 +1,6 @@
 """Progress: plain lines in a log, with counts, rates, ETA and failures."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,18 @@ from pathlib import Path
 import pytest
 
 from gigassl.pipeline.progress import Reporter, Silent
+
+
+def shown_on(terminal: int) -> str:
+    """All that was written to a pseudo-terminal whose other side is closed."""
+    found = b""
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        while True:
+            try:
+                found += screen.read(65_536)
+            except OSError as error:
+                assert error.errno == errno.EIO  # Linux's end of a terminal
+                return found.decode()
 
 
 def test_lines_tell_slides_rates_eta_and_failures(tmp_path: Path) -> None:
@@ -37,6 +50,33 @@ def test_lines_are_rare_but_the_last_always_comes(tmp_path: Path) -> None:
     assert line.startswith("50/50 slides")
 
 
+def test_a_second_job_counts_from_zero(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stream, Reporter(stream, seconds_between_lines=3600) as progress:
+        for n_slides in (3, 2):
+            progress.started(n_slides)
+            for number in range(n_slides):
+                progress.slide_done(str(number), failed=number == 0)
+    first, second = log.read_text().splitlines()
+    assert first.startswith("3/3 slides")
+    assert second.startswith("2/2 slides")
+    assert "1 failed" in second
+
+
+def test_one_bar_ends_before_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    with (
+        os.fdopen(theirs, "w") as terminal,
+        Reporter(terminal) as progress,
+        Reporter(terminal) as other,
+    ):
+        for reporter in (progress, other, progress):
+            reporter.started(1)
+            reporter.slide_done("a", failed=False)
+    assert shown_on(ours).count("1/1") >= 3
+
+
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
@@ -46,8 +86,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.tiles_done(5)
         progress.slide_done("a", failed=True)
         progress.slide_done("b", failed=False)
-    with os.fdopen(ours, "rb", buffering=0) as screen:
-        shown = screen.read(65_536).decode()
+    shown = shown_on(ours)
     assert "2/2" in shown
     assert "1 failed" in shown
 
