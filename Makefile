@@ -24,6 +24,9 @@ benchmarks: $(READY)
 	$(BIN)/python benchmarks/read_tiles.py
 	$(BIN)/python benchmarks/encode_tiles.py
 	$(BIN)/python benchmarks/embed_pipeline.py
+	$(BIN)/python -m benchmarks.encode_bank
+	$(BIN)/python -m benchmarks.sparse_conv
+	$(BIN)/python -m benchmarks.pretrain_slides
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

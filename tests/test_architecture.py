@@ -24,6 +24,10 @@ HEAVY = (
     "numpy",
     "h5py",
     "pandas",
+    "lightly",
+    "lightning_fabric",
+    "matplotlib",
+    "tensorboard",
 )
 
 
