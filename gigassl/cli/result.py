@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from gigassl.pipeline.embed import EmbedResult
     from gigassl.pipeline.encode_result import EncodeResult
-    from gigassl.pipeline.pretrain import PretrainResult
+    from gigassl.pipeline.pretrain_result import PretrainResult
 
 EXIT_FAILURES, EXIT_INTERRUPTED = 1, 130
 

@@ -9,7 +9,8 @@ from gigassl.pipeline.bank import BankSettings, encode_bank
 from gigassl.pipeline.embed import EmbedResult, EmbedSettings, embed
 from gigassl.pipeline.failures import Failure
 from gigassl.pipeline.jobs import RunOptions
-from gigassl.pipeline.pretrain import PretrainOptions, PretrainResult, pretrain
+from gigassl.pipeline.pretrain import PretrainOptions, pretrain
+from gigassl.pipeline.pretrain_result import PretrainResult
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.slides.synthetic import make_cohort

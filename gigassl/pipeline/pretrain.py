@@ -1,7 +1,6 @@
 """Self-supervised training of a slide encoder: from a bank or bags to one ``.safetensors`` file."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -14,12 +13,13 @@ from torch import nn
 from gigassl.bags.layouts import CoordsUnit
 from gigassl.digests import digest_of_settings, digest_of_tensors, plain
 from gigassl.errors import SettingsError
-from gigassl.pipeline.failures import Failure, save_failures, with_failures
+from gigassl.pipeline.failures import save_failures
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.labels import labels_of, read_labels
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
-from gigassl.pipeline.training_log import PICTURE, TABLE, TrainingLog
+from gigassl.pipeline.pretrain_result import FAILURES, PretrainResult, finite, log_folder
+from gigassl.pipeline.training_log import TABLE, TrainingLog
 from gigassl.slides.cohort import Cohort
 from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.layer4 import layer4_of
@@ -34,7 +34,7 @@ from gigassl.versions import installed_version, shaping_versions
 
 log = logging.getLogger("gigassl")
 
-SUFFIX, STATE, FAILURES = ".safetensors", "state.safetensors", "failures.csv"
+SUFFIX, STATE = ".safetensors", "state.safetensors"
 _CHECKPOINTS = 50
 
 
@@ -76,73 +76,6 @@ class PretrainOptions:
     bag_encoder: str | None = None
     coords_unit: CoordsUnit | None = None
     slide_mpp: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainResult:
-    """What a training did.
-
-    Attributes:
-        out: the slide encoder; of a collapsed one, the name it was saved under instead.
-        folder: of the log.
-        trained: how it ended; None where it was interrupted, or done before.
-        failures: bags that were left out.
-    """
-
-    out: Path
-    folder: Path
-    trained: Trained | None
-    failures: Sequence[Failure] = ()
-    interrupted: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        """The result in plain values, for ``--json``."""
-        return {
-            "out": str(self.out),
-            "log": str(self.folder),
-            "interrupted": self.interrupted,
-            "trained": None if self.trained is None else _finite(asdict(self.trained)),
-            "failures": [asdict(failure) for failure in self.failures],
-        }
-
-    def sentence(self) -> str:
-        """The result in one or two lines."""
-        if self.interrupted:
-            done = f"interrupted; run the same command again to go on ({self.folder})"
-        elif self.trained is None:
-            done = f"{self.out} is trained already, with these settings on these tiles"
-        else:
-            shape = self.trained.geometry
-            knn = self.trained.knn_accuracy
-            done = (
-                f"{self.out}: {self.trained.epochs} epochs, effective rank "
-                f"{shape.effective_rank:.1f}, mean cosine {shape.mean_cosine:.3f}"
-                f"{'' if knn is None else f', kNN accuracy {knn:.3f}'}; "
-                f"curves in {self.folder / PICTURE}"
-            )
-        return with_failures(done, self.failures, self.folder / FAILURES)
-
-    def alarm(self) -> str:
-        """What to do about vectors that have collapsed; empty where they have not."""
-        if self.trained is None or not self.trained.collapsed:
-            return ""
-        shape = self.trained.geometry
-        return (
-            f"the vectors have collapsed (effective rank {shape.effective_rank:.1f}, mean cosine "
-            f"{shape.mean_cosine:.4f}, loss {self.trained.loss}): the slide encoder is of no use, "
-            f"and was saved as {self.out.name}, not under the name asked for; try a lower --lr, "
-            f"a larger --batch-size or another --objective; {self.folder / TABLE} shows when it "
-            "happened"
-        )
-
-
-def log_folder(out: Path) -> Path:
-    """Where the log of a training lies.
-
-    >>> log_folder(Path("run/slide-encoder.safetensors")).as_posix()
-    'run/slide-encoder.log'
-    """
-    return out.with_suffix(".log")
 
 
 def pretrain(
@@ -299,7 +232,7 @@ class _Run:
                 **self.made_of,
                 "digest": self.digest,
                 "epochs": trained.epochs,
-                "geometry": _finite(asdict(trained.geometry)),
+                "geometry": finite(asdict(trained.geometry)),
                 "versions": {
                     **shaping_versions(),
                     **{name: installed_version(name) for name in ("lightly", "pytorch-lightning")},
@@ -361,10 +294,3 @@ def _width(network: nn.Module) -> int:
     if not isinstance(width, int):
         raise SettingsError(f"{type(network).__name__}.width must be the length of its vectors")
     return width
-
-
-def _finite(values: Any) -> Any:
-    """Plain values with None for numbers that JSON does not know."""
-    if isinstance(values, dict):
-        return {name: _finite(value) for name, value in values.items()}
-    return None if isinstance(values, float) and not math.isfinite(values) else values

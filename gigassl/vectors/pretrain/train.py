@@ -3,8 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +18,7 @@ from gigassl.vectors.matmul import fast_matmul
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.placement import placed
 from gigassl.vectors.pretrain.batches import deal, plan_batches
+from gigassl.vectors.pretrain.chance import Chance
 from gigassl.vectors.pretrain.checkpoints import CheckpointFile, load_training, save_training
 from gigassl.vectors.pretrain.monitors import (
     EpochRow,
@@ -44,8 +44,6 @@ _PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
 _SAMPLE_ROWS = 20_000
 _EXAM_VIEWS = 4
 _GLANCE = 64
-# what each stream of random numbers is for; one more is the epoch, one the device
-_DEAL, _VIEWS, _DROPOUT, _SAMPLE, _WATCH, _EXAM = range(6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +145,7 @@ class _Training:
         for sentence in self.batches.said():
             log.warning("%s", sentence)
         self.store = placed(store, fabric.device)
+        self.chance = Chance(seed=settings.seed, rank=fabric.global_rank, device=self.store.device)
         network.to(fabric.device)
         self._prepare(network)
         self.objective = new_objective(
@@ -168,7 +167,7 @@ class _Training:
         self.watch = Watch(
             self.batches.patient,
             None if options.labels is None else label_numbers(options.labels)[0],
-            generator=self._numpy(_WATCH),
+            generator=self.chance.shared("watch"),
         )  # fmt: skip
         self.epoch = self.n_collapsed = 0
 
@@ -228,7 +227,7 @@ class _Training:
         self.module.train()
         losses = []
         rate = 0.0
-        with self._own_randomness() as generator:
+        with self.chance.epoch(self.epoch, device=self.fabric.device) as generator:
             for number, slides in enumerate(self._my_batches()):
                 step = self.epoch * self.batches.n_batches + number
                 rate = learning_rate(
@@ -253,7 +252,7 @@ class _Training:
     def _my_batches(self) -> list[Int64[Tensor, " batch"]]:
         """The batches of this epoch, of which each device takes an equal part."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        dealt = deal(self.batches, generator=self._numpy(_DEAL, self.epoch))
+        dealt = deal(self.batches, generator=self.chance.shared("deal", self.epoch))
         mine = [batch[: len(batch) // world * world][rank::world] for batch in dealt]
         every = torch.from_numpy(np.concatenate(mine)).to(self.store.device)
         return list(torch.split(every, [len(batch) for batch in mine]))
@@ -306,7 +305,7 @@ class _Training:
     ) -> Float[Tensor, "times slide width"]:
         """Vectors of so many views of each slide, in evaluation mode."""
         self.module.eval()
-        generator = self._torch(_EXAM)
+        generator = self.chance.own("exam")
         chosen = torch.from_numpy(slides).to(self.store.device)
         with self.fabric.autocast():
             parts = [
@@ -323,7 +322,7 @@ class _Training:
         prepare = getattr(network, "prepare", None)
         if not callable(prepare):
             return
-        generator = self._torch(_SAMPLE)
+        generator = self.chance.own("sample")
         device = self.store.device
         slide = torch.randint(len(self.store), (_SAMPLE_ROWS,), generator=generator, device=device)
         group = torch.randint(
@@ -338,7 +337,7 @@ class _Training:
     def _width(self, network: nn.Module) -> int:
         """Length of the vectors that the objective sees: found by making two."""
         slides = torch.arange(2, device=self.store.device)
-        return represent(network.eval(), self._view(slides, self._torch(_EXAM))).shape[1]
+        return represent(network.eval(), self._view(slides, self.chance.own("exam"))).shape[1]
 
     def _resume(self, checkpoint: CheckpointFile) -> None:
         progress = load_training(checkpoint, self.objective, self.optimiser)
@@ -351,30 +350,3 @@ class _Training:
         if self.fabric.is_global_zero and (last or self.epoch % checkpoint.every == 0):
             progress = {"epoch": self.epoch, "n_collapsed": self.n_collapsed}
             save_training(checkpoint, self.objective, self.optimiser, progress=progress)
-
-    @contextmanager
-    def _own_randomness(self) -> Iterator[torch.Generator]:
-        """The epoch's generator of views; dropout, which takes none, gets a state of its own.
-
-        All random numbers come from seed, epoch and device, so that a resumed epoch has the same.
-        """
-        device = self.fabric.device
-        on_gpu = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=on_gpu):
-            dropout = self._seed(_DROPOUT, self.epoch)
-            torch.set_rng_state(torch.Generator().manual_seed(dropout).get_state())
-            for gpu in on_gpu:
-                own = torch.Generator(device=gpu).manual_seed(dropout)
-                torch.cuda.set_rng_state(own.get_state(), gpu)
-            yield self._torch(_VIEWS, self.epoch)
-
-    def _seed(self, stream: int, epoch: int = 0) -> int:
-        words = [self.settings.seed, stream, epoch, self.fabric.global_rank]
-        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
-
-    def _torch(self, stream: int, epoch: int = 0) -> torch.Generator:
-        return torch.Generator(device=self.store.device).manual_seed(self._seed(stream, epoch))
-
-    def _numpy(self, stream: int, epoch: int = 0) -> np.random.Generator:
-        """The same on all devices, which must agree on it."""
-        return np.random.default_rng([self.settings.seed, stream, epoch])
