@@ -1,5 +1,6 @@
 """Monitors: what each epoch of training says about the vectors, and whether they collapsed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -232,12 +233,17 @@ class Watch:
 
 def knn_accuracy(
     vectors: Float32[np.ndarray, "slide width"], *, labels: Int64[np.ndarray, " slide"],
-    patient: Int64[np.ndarray, " slide"], k: int = NEIGHBOURS,
+    patient: Int64[np.ndarray, " slide"], k: int | None = None,
 ) -> float | None:  # fmt: skip
     """Share of slides whose label most of the k nearest slides of *other* patients have.
 
     By cosine; a tie goes to the nearer neighbours. None where no slide has a neighbour.
+
+    Args:
+        k: None takes 10, and fewer where there are under 100 slides: of a dozen, the ten nearest
+            are nearly all others, among whom a slide's own class is always the rarer.
     """
+    k = min(NEIGHBOURS, math.isqrt(len(vectors))) if k is None else k
     units = torch.from_numpy(_unit(vectors))
     same = torch.from_numpy(patient[:, None] == patient[None, :])
     cosine = (units @ units.T).masked_fill_(same, -torch.inf)
