@@ -33,7 +33,7 @@ NEIGHBOURS = PretrainSettings(
 """How the spatial slide encoder is pretrained."""
 
 SIMCLR = PretrainSettings(
-    views=ViewSettings(tiles=16), epochs=20, batch_size=64, temperature=0.2, lr=0.004
+    views=ViewSettings(tiles=16), epochs=10, batch_size=64, temperature=0.2, lr=0.004
 )
 """How `mlp` and `scm` are pretrained where a few hundred bags are all there is."""
 

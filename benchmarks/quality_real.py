@@ -161,7 +161,8 @@ def run_glas(found: FeatureSet, *, seeds: range) -> None:
     for seed in seeds:
         vectors = glas_vectors(found, seed=seed)
         for name, each in vectors.items():
-            runs[name].append(probe(each, found.labels, groups, seed=seed))
+            first = 2 * _KEPT if name == "spatial" else None
+            runs[name].append(probe(each, found.labels, groups, seed=seed, first_block=first))
         for name in ("lag covariances", "spatial, arrangement only"):
             both = np.concatenate([vectors[_TUNED], vectors[name]], axis=1)
             width = vectors[_TUNED].shape[1]

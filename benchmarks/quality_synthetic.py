@@ -91,7 +91,9 @@ def scored(vectors: Mapping[str, Vectors], cohort: Cohort, *, seed: int) -> dict
     # within pairs, so that shuffled labels keep one slide of each class in a pair
     flips = np.random.default_rng(seed).integers(2, size=len(cohort.labels) // 2)
     labels = cohort.labels ^ np.repeat(flips, 2)
-    found[f"{SPATIAL}, labels shuffled"] = probe(vectors[SPATIAL], labels, cohort.pairs, seed=seed)
+    found[f"{ARRANGEMENT}, labels shuffled"] = probe(
+        vectors[ARRANGEMENT], labels, cohort.pairs, seed=seed
+    )
     return found
 
 
@@ -105,6 +107,8 @@ def collected(
         vectors = table(cohort, seed=seed, epochs=epochs, blind=blind)
         for name, scores in scored(vectors, cohort, seed=seed).items():
             runs[name].append(scores)
+        said = ", ".join(f"{runs[name][-1].pooled:.3f}" for name in (ARRANGEMENT, RANDOM, SHUFFLED))
+        print(f"seed {seed}: pretrained, random, shuffled: {said}", flush=True)
     return runs
 
 

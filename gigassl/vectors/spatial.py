@@ -1,6 +1,6 @@
 """Spatial slide encoder: which tiles lie beside which, apart from which tiles there are.
 
-Two streams. *Composition* is frozen: mean and standard deviation of whitened features.
+Two streams. *Composition* is frozen: mean and standard deviation of the tile features.
 *Arrangement* is learned: a small network looks at each tile, standardised within its slide, and
 the vector holds how its outputs go together between neighbours, lag by lag: lag covariances of
 learned features. What shuffled tiles would give on average is known in closed form and taken
@@ -32,11 +32,14 @@ class SpatialEncoder(nn.Module):
         hidden: width of the network's hidden layer.
         features: learned features of a tile.
         lags: distances in cells at which neighbours are compared.
+
+    Attributes:
+        composition_width: length of the first stream, so that a probe can weigh the two.
     """
 
     def __init__(
         self, *, dim: int, cell: float, components: int = 64, hidden: int = 256,
-        features: int = 32, lags: tuple[int, ...] = (1, 2, 3),
+        features: int = 16, lags: tuple[int, ...] = (1, 2, 3),
     ) -> None:  # fmt: skip
         super().__init__()
         self.cell = cell
@@ -46,7 +49,8 @@ class SpatialEncoder(nn.Module):
         self.tile = nn.Sequential(
             nn.Linear(kept, hidden), nn.GELU(), nn.LayerNorm(hidden), nn.Linear(hidden, features)
         )
-        self.width = 2 * kept + len(self.lags) * features * (features + 1) // 2
+        self.composition_width = 2 * dim
+        self.width = 2 * dim + len(self.lags) * features * (features + 1) // 2
 
     def prepare(self, features: Float[Tensor, "row dim"]) -> None:
         """Fits the whitening on a sample of tile features."""
@@ -57,10 +61,13 @@ class SpatialEncoder(nn.Module):
         return torch.cat([self.composition(tiles), self.learned(tiles)], dim=1)
 
     def composition(self, tiles: PackedTiles) -> Float[Tensor, "bag twice"]:
-        """Mean and standard deviation of the whitened features."""
-        white = self.whitening(tiles.features)
-        mean = mean_of_bags(white, tiles.bag, n_bags=tiles.n_bags)
-        square = (white - mean[tiles.bag]).square()
+        """Mean, counted from the mean of the sample, and standard deviation of the features.
+
+        Both in units of the sample's root mean square deviation.
+        """
+        values = self.whitening.centred(tiles.features)
+        mean = mean_of_bags(values, tiles.bag, n_bags=tiles.n_bags)
+        square = (values - mean[tiles.bag]).square()
         variance = mean_of_bags(square, tiles.bag, n_bags=tiles.n_bags)
         return torch.cat([mean, variance.sqrt()], dim=1)
 

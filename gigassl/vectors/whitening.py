@@ -22,12 +22,14 @@ class Whitening(nn.Module):
     """
 
     mean: Tensor
+    deviation: Tensor
     components: Tensor
 
     def __init__(self, *, dim: int, kept: int) -> None:
         super().__init__()
         self.width = min(kept, dim)
         self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("components", torch.eye(self.width, dim))
 
     def prepare(self, features: Float[Tensor, "row dim"]) -> None:
@@ -48,12 +50,17 @@ class Whitening(nn.Module):
         scale = values.clamp(min=_SMALLEST * float(values[0]) + 1e-30).rsqrt()
         scale = torch.where(values > _SMALLEST * values[0], scale, 0.0)
         self.mean.copy_(mean)
+        self.deviation.copy_(covariance.trace().div(len(covariance)).clamp(min=1e-30).sqrt())
         self.components.copy_(vectors * largest.sign() * scale[:, None])
 
     def forward(self, features: Float[Tensor, "tile dim"]) -> Float[Tensor, "tile kept"]:
         """The whitened features."""
         out: Tensor = (features - self.mean) @ self.components.T
         return out
+
+    def centred(self, features: Float[Tensor, "tile dim"]) -> Float[Tensor, "tile dim"]:
+        """All columns as they are, but for one common shift and one common scale."""
+        return (features - self.mean) / self.deviation
 
 
 def standardised_in_bags(
