@@ -1,8 +1,8 @@
 """The program itself: help, version, speed of starting, errors as sentences."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,11 @@ def test_help_answers_at_once() -> None:
     code = "from gigassl.cli.main import run; run()"
     seconds = []
     for _ in range(5):
-        begin = time.perf_counter()
+        begin = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - begin)
-    # the least of several: what the program needs, not what else the machine does meanwhile
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime)
+    # the processor's time, and the least of several: what else the machine does does not count
     assert min(seconds) < 0.3
 
 
