@@ -36,10 +36,11 @@ def pretrain_command(
         ),
     ] = None,
     preset: Annotated[
-        Literal["default", "giga-ssl"],
+        Literal["default", "giga-ssl", "spatial"] | None,
         typer.Option(help="Settings that the options below change; giga-ssl: as published.",
-                     rich_help_panel=TRAINING),
-    ] = "default",
+                     rich_help_panel=TRAINING,
+                     show_default="default; spatial for the slide encoder spatial"),
+    ] = None,
     objective: Annotated[
         str | None,
         typer.Option(help="simclr, vicreg, barlow, byol, simsiam; neighbours for spatial.",
@@ -134,7 +135,7 @@ def pretrain_command(
     from gigassl.pipeline.training_progress import TrainingReporter
 
     settings = _settings(
-        preset,
+        preset or ("spatial" if slide_encoder == "spatial" else "default"),
         training={
             "objective": objective, "epochs": epochs, "batch_size": batch_size, "lr": lr,
             "optimiser": optimizer, "temperature": temperature, "precision": precision,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gigassl.bags.bag import Bag, save_bag
+from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.slide_model import load_slide_model
 from tests.end_to_end.conftest import Run
 from tests.vectors.stores import grid_bag
@@ -114,6 +115,19 @@ def test_what_was_trained_embeds(run: Run, bags: Path, tmp_path: Path) -> None:
     from gigassl.vectors.table import open_table
 
     assert open_table(table).embeddings.shape == (N_SLIDES, 512)
+
+
+def test_the_spatial_slide_encoder_has_a_preset_of_its_own(
+    run: Run, bags: Path, tmp_path: Path
+) -> None:
+    out, table = tmp_path / "spatial.safetensors", tmp_path / "v.parquet"
+    done = run("pretrain", bags, "-o", out, "--slide-encoder", "spatial", "--epochs", 2)
+    assert done.code == 0, done.err
+    card = load_checkpoint(out).card["record"]
+    assert (card["window"], card["tiles_per_view"]) == ("dense", 100)
+    assert card["training"]["settings"]["objective"] == "neighbours"
+    done = run("embed", bags, "-o", table, "--slide-encoder", out)
+    assert done.code == 0, done.err
 
 
 def test_a_bank_becomes_a_slide_encoder(run: Run, slides: Path, tmp_path: Path) -> None:
