@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int64
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
+from gigassl.vectors.groups import Groups, dense_groups, generator_of, scattered_groups
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.pooling import pool
 from gigassl.vectors.pretrain.settings import PretrainSettings
@@ -113,6 +114,34 @@ def embedded(
         slides = torch.arange(first, min(first + _BAGS_AT_ONCE, len(store)))
         parts.append(forward(_whole(store, slides, generator=generator)).float().numpy())
     return np.concatenate(parts)
+
+
+@torch.no_grad()
+def in_views(
+    network: nn.Module, store: TileStore, *, views: ViewSettings, seed: int,
+    shuffled: int | None = None,
+) -> Vectors:  # fmt: skip
+    """Vectors of bags as `gigassl embed` makes them: of disjoint views like those in training."""
+    generator = None if shuffled is None else np.random.default_rng(shuffled)
+    vectors = []
+    for slide, name in enumerate(store.slide_ids):
+        bag = _whole(store, torch.tensor([slide]), generator=generator)
+        groups = _groups(bag, views=views, generator=generator_of(seed, name))
+        tiles, sizes = np.concatenate(groups), torch.tensor([len(group) for group in groups])
+        parts = PackedTiles(
+            features=bag.features[tiles], coords=bag.coords[tiles],
+            bag=torch.repeat_interleave(sizes), n_bags=len(groups),
+        )  # fmt: skip
+        found = network(parts) * (sizes / sizes.sum())[:, None]
+        vectors.append(found.sum(dim=0).numpy())
+    return np.stack(vectors)
+
+
+def _groups(bag: PackedTiles, *, views: ViewSettings, generator: np.random.Generator) -> Groups:
+    if views.window == "scatter":
+        return scattered_groups(len(bag), size=views.tiles, most=len(bag), generator=generator)
+    place = bag.coords.long().numpy()
+    return dense_groups(place, size=views.tiles, most=len(bag), generator=generator)
 
 
 def _whole(
