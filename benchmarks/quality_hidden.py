@@ -12,13 +12,15 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
-from benchmarks.quality_models import NEIGHBOURS, Vectors, trained
+from benchmarks.quality_models import NEIGHBOURS, SIMCLR, Vectors, embedded, plain, trained
 from gigassl.vectors.tile_store import TileStore
+from gigassl.vectors.views import ViewSettings
 
 _SIGMA = 2.0
 """Width of the kernel around the hidden tile, in tiles."""
 
 _STEPS = 240
+_WINDOW = 16
 
 Seen = Callable[[Float32[Tensor, "tile dim"]], Float32[Tensor, "hidden other width"]]
 """Features of the other tiles when each tile in turn is hidden."""
@@ -60,6 +62,42 @@ def hidden_tile_vectors(
             [found["others: mean+std"], found[f"near: {kind} features"]], axis=1
         )
     return found
+
+
+def window_vectors(store: TileStore, *, seed: int) -> dict[str, Vectors]:
+    """Published slide encoders on the 16 tiles nearest to each hidden one, which is left out."""
+    windows = _windows(store)
+    found = {"window: mean+std": plain(windows, "mean+std")}
+    for name, tiles, steps in (("mlp", 16, _STEPS // 2), ("scm", 16, _STEPS // 6)):
+        dense = replace(NEIGHBOURS.views, tiles=tiles)
+        views = dense if name == "scm" else ViewSettings(tiles=tiles)
+        epochs = max(1, SIMCLR.batch_size * steps // len(store))
+        settings = replace(SIMCLR, views=views, epochs=epochs)
+        both = trained(name, store, settings=settings, seed=seed)
+        found[f"window: {name}, random"] = embedded(both.random, windows)
+        found[f"window: {name}, pretrained"] = embedded(both.pretrained, windows)
+    return found
+
+
+def _windows(store: TileStore) -> TileStore:
+    """A bag for each tile: the nearest others of its own bag, all of them where they are few.
+
+    Every bag of the store must hold two tiles at least.
+    """
+    rows = []
+    for first, count in zip(store.first[:, 0].tolist(), store.count[:, 0].tolist(), strict=True):
+        coords = store.coords[first : first + count].double()
+        apart = torch.cdist(coords, coords).fill_diagonal_(-1.0)
+        order = apart.argsort(dim=1, stable=True)[:, 1 : 1 + _WINDOW]
+        rows += [first + near for near in order]
+    counts = torch.tensor([len(near) for near in rows])
+    every = torch.cat(rows)
+    return TileStore(
+        features=store.features[every], coords=store.coords[every],
+        um_per_unit=torch.ones(len(rows)), first=(counts.cumsum(0) - counts)[:, None],
+        count=counts[:, None], slide_ids=tuple(map(str, range(len(rows)))),
+        patient_ids=tuple(map(str, range(len(rows)))), tile_um=store.tile_um,
+    )  # fmt: skip
 
 
 @torch.no_grad()

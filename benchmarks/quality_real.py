@@ -27,14 +27,16 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.quality_data import FeatureSet, glas, idc
-from benchmarks.quality_hidden import hidden_tile_vectors
+from benchmarks.quality_hidden import hidden_tile_vectors, window_vectors
 from benchmarks.quality_models import (
+    DENSE,
     NEIGHBOURS,
     SIMCLR,
     Vectors,
     arrangement,
     embedded,
     histogram,
+    in_views,
     plain,
     prepare,
     tile_count,
@@ -85,27 +87,34 @@ def glas_vectors(found: FeatureSet, *, seed: int) -> dict[str, Vectors]:
         "lag covariances": embedded(lags, store),
         "lag covariances, coordinates shuffled": embedded(lags, store, shuffled=seed),
     }
-    return vectors | blind_vectors(store, seed=seed) | spatial_vectors(store, seed=seed)
+    return vectors | published_vectors(store, seed=seed) | spatial_vectors(store, seed=seed)
 
 
-def blind_vectors(store: TileStore, *, seed: int) -> dict[str, Vectors]:
-    """The published slide encoders, with random weights and pretrained."""
+_FIVE = "scm, 5 scattered tiles"
+_PUBLISHED = {
+    "mlp": (ViewSettings(tiles=16), _STEPS // 2),
+    "scm": (replace(DENSE, tiles=16), _STEPS // 6),
+    _FIVE: (ViewSettings(), _STEPS // 2),
+}
+"""Name → views and steps of training: the last as published, the one before sees neighbours."""
+
+
+def published_vectors(store: TileStore, *, seed: int) -> dict[str, Vectors]:
+    """The published slide encoders, random and pretrained, embedded in views as in training."""
     found = {}
-    for name, tiles, steps in (("mlp", 16, _STEPS // 2), ("scm", 16, _STEPS // 6)):
-        dense = replace(NEIGHBOURS.views, tiles=tiles)
-        views = dense if name == "scm" else ViewSettings(tiles=tiles)
+    for name, (views, steps) in _PUBLISHED.items():
         n_patients = len(set(store.patient_ids))
         batch = min(SIMCLR.batch_size, n_patients)
         # an epoch is one batch for each image that a patient has
         epochs = max(1, steps * batch // len(store))
         settings = replace(SIMCLR, views=views, epochs=epochs, batch_size=batch)
         settings = replace(settings, lr=0.001 * LR_BATCH / batch)
-        both = trained(name, store, settings=settings, seed=seed)
-        found[f"{name}, random"] = embedded(both.random, store)
-        found[f"{name}, pretrained"] = embedded(both.pretrained, store)
-        if name == "scm":
-            found["scm, pretrained, coordinates shuffled"] = embedded(
-                both.pretrained, store, shuffled=seed
+        both = trained(name.partition(",")[0], store, settings=settings, seed=seed)
+        for state, network in (("random", both.random), ("pretrained", both.pretrained)):
+            found[f"{name}, {state}"] = in_views(network, store, views=views, seed=seed)
+        if views.window == "dense":
+            found[f"{name}, pretrained, coordinates shuffled"] = in_views(
+                both.pretrained, store, views=views, seed=seed, shuffled=seed
             )
     return found
 
@@ -182,6 +191,7 @@ def run_glas(found: FeatureSet, *, seeds: range) -> None:
         ("mlp: pretrained - random", "mlp, pretrained", "mlp, random"),
         ("scm: pretrained - random", "scm, pretrained", "scm, random"),
         ("scm: true - shuffled", "scm, pretrained", "scm, pretrained, coordinates shuffled"),
+        ("scm, 5 tiles: pretrained - random", f"{_FIVE}, pretrained", f"{_FIVE}, random"),
     )
 
 
@@ -190,7 +200,9 @@ def run_idc(found: FeatureSet, *, seeds: range) -> None:
     groups = found.bag
     runs = defaultdict(list)
     for seed in seeds:
-        for name, each in hidden_tile_vectors(store, labels=found.tile_label, seed=seed).items():
+        vectors = hidden_tile_vectors(store, labels=found.tile_label, seed=seed)
+        vectors |= window_vectors(store, seed=seed)
+        for name, each in vectors.items():
             runs[name].append(probe(each, found.tile_label, groups, seed=seed))
     show(f"IDC, label of a hidden patch, {len(seeds)} seeds", runs, against="others: mean+std")
     claims(
