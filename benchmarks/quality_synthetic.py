@@ -6,7 +6,7 @@ Cohort A: classes differ in composition. Cohort B: each bag of class 1 is a perm
 features of a bag of class 0, so that only arrangement differs. Stain, outline, number of tiles,
 noise, and a nuisance that is itself arranged in space are on in both. The same logistic
 regression, its C chosen in the training folds, judges all vectors; both members of a pair are in
-one fold. How hard the cohorts are was decided on seeds 100 to 102; the seeds here start at 0.
+one fold. How hard cohort B is was decided on seeds 100 and 101; the seeds here start at 0.
 """
 
 import argparse
