@@ -21,6 +21,7 @@ On a GPU it trains as `gigassl pretrain` does, with the bank in the GPU's memory
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `gigassl pretrain` does
 
 import argparse
 import tempfile

@@ -13,6 +13,7 @@ slide. Peak memory is that of a fresh process that does one step.
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `gigassl pretrain` does
 
 import argparse
 import importlib.util
