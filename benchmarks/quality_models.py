@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gigassl.vectors.groups import Groups, dense_groups, generator_of, scattered_groups
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.pooling import pool
-from gigassl.vectors.pretrain.settings import PretrainSettings
+from gigassl.vectors.pretrain.settings import PRESETS, PretrainSettings
 from gigassl.vectors.pretrain.train import pretrain
 from gigassl.vectors.slide_encoders import new_network
 from gigassl.vectors.tile_store import TileStore
@@ -24,14 +24,9 @@ _BAGS_AT_ONCE = 32
 _PROTOTYPES = 32
 _SAMPLE_ROWS = 20_000
 
-DENSE = ViewSettings(tiles=100, window="dense", rotation="right", scale=(1.0, 1.0))
+NEIGHBOURS = PRESETS["spatial"]
+DENSE = NEIGHBOURS.views
 """A view: 100 contiguous tiles, turned by a multiple of 90°, at true distances."""
-
-NEIGHBOURS = PretrainSettings(
-    objective="neighbours", views=DENSE, epochs=40, batch_size=64, optimiser="adamw",
-    lr=0.008, weight_decay=0.01,
-)  # fmt: skip
-"""How the spatial slide encoder is pretrained."""
 
 SIMCLR = PretrainSettings(
     views=ViewSettings(tiles=16), epochs=10, batch_size=64, temperature=0.2, lr=0.004
