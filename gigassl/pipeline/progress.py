@@ -42,7 +42,7 @@ class Reporter(AbstractContextManager["Reporter"]):
     ) -> None:
         self._stream = stream or sys.stderr
         self._every = seconds_between_lines
-        self._bar = _bar(self._stream) if self._stream.isatty() else None
+        self._bar = live_bar(self._stream)
         self._task = None
         self._total = self._done = self._failed = self._tiles = 0
         self._begin = self._last_line = time.monotonic()
@@ -64,13 +64,13 @@ class Reporter(AbstractContextManager["Reporter"]):
             if self._task is not None:
                 self._bar.remove_task(self._task)
             self._bar.start()
-            self._task = self._bar.add_task("slides", total=n_slides, rates="")
+            self._task = self._bar.add_task("slides", total=n_slides, said="")
 
     def tiles_done(self, n_tiles: int) -> None:
         """Counts tiles; refreshes the bar, or prints a line when one is due."""
         self._tiles += n_tiles
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, rates=self._rates())
+            self._bar.update(self._task, said=self._rates())
         elif time.monotonic() - self._last_line >= self._every:
             self._line("")
 
@@ -79,7 +79,7 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._done += 1
         self._failed += failed
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, rates=self._rates())
+            self._bar.update(self._task, completed=self._done, said=self._rates())
             if self._done == self._total:  # a terminal shows one live bar; the next may be another
                 self._bar.stop()
         elif self._done == self._total or time.monotonic() - self._last_line >= self._every:
@@ -110,7 +110,10 @@ def clock(seconds: float) -> str:
     return f"{hour}:{minute:02d}:{second:02d}"
 
 
-def _bar(stream: TextIO):  # type: ignore[no-untyped-def]  # rich is imported only where it shows
+def live_bar(stream: TextIO):  # type: ignore[no-untyped-def]  # rich is imported only where it shows
+    """A bar with rate and ETA, whose tasks have a field ``said``; None where no terminal is."""
+    if not stream.isatty():
+        return None
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -122,7 +125,7 @@ def _bar(stream: TextIO):  # type: ignore[no-untyped-def]  # rich is imported on
     from rich.progress import Progress as RichProgress
 
     return RichProgress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}"), TimeElapsedColumn(), TextColumn("ETA"),
-        TimeRemainingColumn(), console=Console(file=stream),
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}"), TimeElapsedColumn(), TextColumn("ETA"),
+        TimeRemainingColumn(elapsed_when_finished=True), console=Console(file=stream),
     )  # fmt: skip

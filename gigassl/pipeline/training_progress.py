@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TextIO
 
-from gigassl.pipeline.progress import clock
+from gigassl.pipeline.progress import clock, live_bar
 from gigassl.vectors.pretrain.monitors import EpochRow, Plan
 
 _EPOCHS_UNTIL_PROJECTED = 3
@@ -20,7 +20,7 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
     ) -> None:
         self._stream = stream or sys.stderr
         self._every = seconds_between_lines
-        self._bar = _bar(self._stream) if self._stream.isatty() else None
+        self._bar = live_bar(self._stream)
         self._task = None
         self._plan: Plan | None = None
         self._steps = self._epochs = self._warm_steps = 0
@@ -43,7 +43,7 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
         if self._bar is not None:
             self._bar.start()
             done = plan.epochs_done * plan.n_batches
-            self._task = self._bar.add_task("steps", total=plan.steps, completed=done, newest="")
+            self._task = self._bar.add_task("steps", total=plan.steps, completed=done, said="")
 
     def step_done(self) -> None:
         """Moves the bar."""
@@ -55,7 +55,7 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
         """Shows the newest numbers; after a few epochs says how long it will take."""
         self._epochs += 1
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, newest=newest(row))
+            self._bar.update(self._task, said=newest(row))
             if self._plan is not None and row.epoch == self._plan.epochs:
                 self._bar.stop()  # whatever comes next may show a bar of its own
         if self._plan is None:
@@ -89,21 +89,3 @@ def newest(row: EpochRow) -> str:
         f"align {shape.alignment:.3f}, uniform {shape.uniformity:.2f}{knn}, lr {row.lr:.2g}, "
         f"{row.slides_per_s:.0f} slides/s"
     )
-
-
-def _bar(stream: TextIO):  # type: ignore[no-untyped-def]  # rich is imported only where it shows
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-        TextColumn("{task.fields[newest]}"), TimeElapsedColumn(), TextColumn("ETA"),
-        TimeRemainingColumn(elapsed_when_finished=True), console=Console(file=stream),
-    )  # fmt: skip
