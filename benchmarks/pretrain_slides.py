@@ -27,7 +27,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -38,9 +38,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import line
-from benchmarks.sparse_conv import plain_convolve
+from benchmarks.sparse_conv import interleaved, medians, plain_convolve
 from gigassl.vectors import scm, sparse
-from gigassl.vectors.matmul import fast_matmul
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.pretrain.monitors import EpochRow, Quiet
 from gigassl.vectors.pretrain.objectives import ViewPair, new_objective
@@ -192,14 +191,8 @@ def contenders(
 
 def measure(store: TileStore, folder: Path, *, network: str, reps: int) -> None:
     runs = contenders(store, folder, network=network, reps=reps)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for rep in range(reps + 1):
-        for name, (run, fast) in runs.items():
-            with fast_matmul("cpu") if fast else nullcontext():
-                start = time.perf_counter()
-                run(rep)
-                seconds[name].append(time.perf_counter() - start)
-    times = {name: median(values[1:]) for name, values in seconds.items()}
+    seconds = interleaved(runs, reps=reps)
+    times = medians(seconds)
     for name, value in times.items():
         line(f"{network}: {name}", value * 1e3, unit="ms a step")
     rate = 2 * BATCH / times["ours"]
@@ -207,7 +200,7 @@ def measure(store: TileStore, folder: Path, *, network: str, reps: int) -> None:
     line(f"{network}: ours, slides", BATCH / times["ours"], unit="slides/s")
     line(f"{network}: drawing / step", 100 * times["drawing alone"] / times["ours"], unit="%")
     # of one repeat after the other, so that what the machine did meanwhile cancels
-    pairs = zip(seconds["ours"][1:], seconds["data in place"][1:], strict=True)
+    pairs = zip(seconds["ours"], seconds["data in place"], strict=True)
     more = median(ours / limit - 1 for ours, limit in pairs)
     line(f"{network}: ours above data in place", 100 * more, unit="%")
     for name in ("per-slide loop", "per-slide loading"):

@@ -202,8 +202,11 @@ def our_forward() -> Step:
 
 def interleaved(
     contenders: dict[str, tuple[Callable[[int], object], bool]], *, reps: int
-) -> dict[str, float]:
-    """Median seconds of each contender; they take turns. The flag asks for the fast products."""
+) -> dict[str, list[float]]:
+    """Seconds of each contender and repeat, after a first one that does not count.
+
+    Contenders take turns. The flag asks for the fast products.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for rep in range(reps + 1):
         for name, (run, fast) in contenders.items():
@@ -211,7 +214,11 @@ def interleaved(
                 start = time.perf_counter()
                 run(rep)
                 seconds[name].append(time.perf_counter() - start)
-    return {name: median(values[1:]) for name, values in seconds.items()}
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    return {name: median(values) for name, values in seconds.items()}
 
 
 def measure(n_tiles: int, *, reps: int) -> None:
@@ -227,7 +234,7 @@ def measure(n_tiles: int, *, reps: int) -> None:
     peer = spconv_forward()
     if peer is not None:
         contenders["spconv, forward of the convolutions"] = (lambda rep: peer(batches[rep]), False)
-    times = interleaved(contenders, reps=reps)
+    times = medians(interleaved(contenders, reps=reps))
     limit = times["products alone"]
     for name, value in times.items():
         line(f"t={n_tiles}: {name}", value * 1e3, unit="ms")
@@ -250,13 +257,11 @@ def measure_dense(n_tiles: int, *, reps: int) -> None:
     """One slide: a dense map of one takes half a gigabyte."""
     one = [batch(n_tiles, seed=seed, n_slides=1) for seed in range(reps + 1)]
     ours, dense = training_step(scm()), training_step(DenseStage())
-    times = interleaved(
-        {
-            "ours": (lambda rep: ours(one[rep]), True),
-            "dense": (lambda rep: dense(one[rep]), True),
-        },
-        reps=reps,
-    )
+    runs: dict[str, tuple[Callable[[int], object], bool]] = {
+        "ours": (lambda rep: ours(one[rep]), True),
+        "dense": (lambda rep: dense(one[rep]), True),
+    }
+    times = medians(interleaved(runs, reps=reps))
     line(f"one slide, t={n_tiles}: dense / ours", times["dense"] / times["ours"], unit="×")
 
 

@@ -1,17 +1,16 @@
 """What a bank is to be: its slides, settings and reduction, and what a folder holds of it."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gigassl.bags.bank_draws import DrawSettings
 from gigassl.bags.bank_info import JOURNAL, REDUCTION, BankInfo
 from gigassl.bags.bank_journal import Journal, read_journal
-from gigassl.bags.prepare import TileSettings, inputs_digest
+from gigassl.bags.prepare import TileSettings
 from gigassl.bags.reduction import Reduction, digest_of_reduction
 from gigassl.digests import digest_of_settings, plain
-from gigassl.errors import SettingsError, SlideError
+from gigassl.errors import SettingsError
 from gigassl.pipeline.bank_estimate import BankEstimate, free_bytes, seconds_per_slide
 from gigassl.pipeline.bank_reduction import (
     ReductionWish,
@@ -23,7 +22,7 @@ from gigassl.pipeline.bank_reduction import (
 )
 from gigassl.pipeline.bank_stream import Augmenting
 from gigassl.pipeline.embed import shard_path
-from gigassl.pipeline.jobs import RunOptions, SlideJob, default_workers, provenance_of
+from gigassl.pipeline.jobs import RunOptions, SlideJob, default_workers, known_inputs, provenance_of
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
@@ -70,15 +69,7 @@ class BankJob:
             )
         self.workers = options.workers or default_workers(loaded.device)
         self.earlier = _earlier(self.folder)
-        self.inputs = self._inputs()
-
-    def _inputs(self) -> dict[str, str]:
-        found = {}
-        for slide in self.cohort.slides:
-            # a slide without its mask, or gone by now, fails when its turn comes, with the reason
-            with suppress(SlideError, OSError):
-                found[slide.slide_id] = inputs_digest(slide, masks=self.slides.options.masks)
-        return found
+        self.inputs = known_inputs(self.cohort.slides, masks=options.masks)
 
     def todo(self) -> list[CohortSlide]:
         """Slides that are not finished, or whose file, mask or mpp changed since."""

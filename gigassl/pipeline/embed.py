@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gigassl.bags.bag import Bag, save_bag
-from gigassl.bags.prepare import TileSettings, inputs_digest
+from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.failures import (
@@ -20,7 +20,7 @@ from gigassl.pipeline.failures import (
     with_failures,
 )
 from gigassl.pipeline.gate import VectorQuality, quality_of
-from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, provenance_of
+from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, known_inputs, provenance_of
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.progress import Progress, Silent
@@ -191,11 +191,7 @@ class _Run:
         """Slides without a row that still holds; says what it found."""
         slides = self.cohort.slides
         self.parts.check_strangers({s.slide_id for s in (*slides, *self.cohort.missing)})
-        inputs = {}
-        for slide in slides:
-            # a slide without its mask, or gone by now, fails when its turn comes, with the reason
-            with suppress(SlideError, OSError):
-                inputs[slide.slide_id] = inputs_digest(slide, masks=self.options.masks)
+        inputs = known_inputs(slides, masks=self.options.masks)
         done = self.parts.reusable(slides, inputs)
         stale = self.parts.stale()
         if stale:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -182,6 +182,18 @@ class BagJob:
         """Reads bag after bag."""
         workers = self.options.workers or 2
         return read_bags(sources, open_one=self._open_one, workers=workers, progress=progress)
+
+
+def known_inputs(slides: Sequence[CohortSlide], *, masks: Path | None) -> dict[str, str]:
+    """Inputs digest by slide_id; without slides whose file or mask cannot be looked at.
+
+    Those fail when their turn comes, with the reason.
+    """
+    found = {}
+    for slide in slides:
+        with suppress(SlideError, OSError):
+            found[slide.slide_id] = inputs_digest(slide, masks=masks)
+    return found
 
 
 def _warn_of_other_mpp(encoder: TileEncoder, tiles: TileSettings) -> None:
