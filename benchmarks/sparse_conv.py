@@ -266,7 +266,6 @@ def measure_dense(n_tiles: int, *, reps: int) -> None:
 
 
 STEPS: dict[str, Callable[[], Step]] = {
-    "nothing": lambda: lambda _: None,
     "ours": lambda: training_step(scm()),
     "plain": lambda: plain_step(scm()),
     "dense": lambda: training_step(DenseStage()),

@@ -92,11 +92,6 @@ class BankWriter:
             ),
         )
 
-    @property
-    def bytes_to_come(self) -> int:
-        """Disk space that the slides not yet finished will take."""
-        return self.info.n_bytes(len(self.rows) - len(self.slides))
-
     def row_of(self, slide_id: str) -> int:
         """The row in which a slide belongs."""
         return self._number[slide_id]
