@@ -27,6 +27,7 @@ class Task:
         classes: names of the classes in order; empty unless classification.
         target: class number, value, or time under observation.
         event: survival only: whether the event was seen at that time (False: censored).
+        whole: False for some slides of a task, which need not be learnable by themselves.
 
     Raises:
         SettingsError: no slides, a slide twice, lengths that differ, a target that is not finite;
@@ -42,6 +43,7 @@ class Task:
     classes: tuple[str, ...] = ()
     target: Float64[np.ndarray, " slide"]
     event: Bool[np.ndarray, " slide"] | None = None
+    whole: bool = True
 
     def __post_init__(self) -> None:
         n = len(self.slide_ids)
@@ -57,11 +59,8 @@ class Task:
         if not np.isfinite(self.target).all():
             bad = self.slide_ids[int(np.argmin(np.isfinite(self.target)))]
             raise SettingsError(f"task '{self.name}': slide '{bad}' has no finite label")
-        {
-            "classification": _refuse_classes,
-            "regression": _refuse_values,
-            "survival": _refuse_times,
-        }[self.kind](self)
+        if self.whole:
+            _REFUSALS[self.kind](self)
 
     def __len__(self) -> int:
         return len(self.slide_ids)
@@ -86,6 +85,7 @@ class Task:
             sites=tuple(self.sites[i] for i in rows),
             target=self.target[rows],
             event=None if self.event is None else self.event[rows],
+            whole=False,
         )
 
 
@@ -133,3 +133,10 @@ def _refuse_times(task: Task) -> None:
             f"task '{task.name}': all {len(task)} slides are censored; without one event there is "
             "nothing to learn"
         )
+
+
+_REFUSALS = {
+    "classification": _refuse_classes,
+    "regression": _refuse_values,
+    "survival": _refuse_times,
+}
