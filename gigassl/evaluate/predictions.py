@@ -28,12 +28,18 @@ COLUMNS = {
     "train_size": pa.string(),
     "draw": pa.int64(),
     "fold": pa.int64(),
+    "n_train": pa.int64(),
     "level": pa.string(),
     "slide_id": pa.string(),
     "patient_id": pa.string(),
     "seen": pa.bool_(),
 }
-"""Columns of every table; ``seen``: an encoder was pretrained on this slide (null: not known)."""
+"""Columns of every table.
+
+``n_train``: slides of the fold that were learned from, those for early stopping included (null: not
+known); the corrected t-test needs it. ``seen``: an encoder was pretrained on this slide (null: not
+known).
+"""
 
 OUTCOMES: Mapping[Kind, Mapping[str, pa.DataType]] = {
     "classification": {"y_true": pa.string()},
@@ -111,6 +117,7 @@ def rows_of_split(
         "train_size": [split.train_size] * n,
         "draw": [split.draw] * n,
         "fold": [split.fold] * n,
+        "n_train": [len(split.train) + len(split.val)] * n,
         "level": [level] * n,
         "slide_id": part.slide_ids,
         "patient_id": part.patient_ids,
