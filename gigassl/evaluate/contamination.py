@@ -1,0 +1,176 @@
+"""Contamination: which test slides an encoder was pretrained on, without labels.
+
+Self-supervised training may see the slides that a probe is tested on, since it sees no labels; but
+a table must say so. Encoders carry the names of their slides in ``pretrained_on``, from the model
+card into the provenance of bags, banks and vectors; of published encoders the cohort may be known.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gigassl.errors import SettingsError
+from gigassl.evaluate.pretraining_cohorts import Published, is_tcga, published
+from gigassl.vectors.pooling import POOLINGS
+
+KEY = "pretrained_on"
+"""Where model cards and provenances hold ``slides_record`` of each stage."""
+
+Stage = Literal["slide_encoder", "tile_encoder"]
+
+
+def slides_record(slide_ids: Sequence[str], patient_ids: Sequence[str]) -> dict[str, Any]:
+    """What a model card says of the slides that an encoder was pretrained on, JSON-ready.
+
+    Args:
+        slide_ids: their names.
+        patient_ids: one a slide.
+
+    Raises:
+        SettingsError: lengths that differ.
+    """
+    if len(slide_ids) != len(patient_ids):
+        raise SettingsError(f"{len(slide_ids)} slides and {len(patient_ids)} patients; one each")
+    slides, patients = sorted(set(slide_ids)), sorted(set(patient_ids))
+    digest = hashlib.sha256("\n".join(slides).encode()).hexdigest()[:16]
+    return {"count": len(slides), "digest": digest, "slides": slides, "patients": patients}
+
+
+def counted(record: Any) -> Any:
+    """A card or provenance whose lists of slides and patients are left out; counts stay.
+
+    >>> counted({"pretrained_on": {"tile_encoder": {"count": 1, "slides": ["a"]}}})
+    {'pretrained_on': {'tile_encoder': {'count': 1}}}
+    """
+    if isinstance(record, Mapping):
+        kept = {
+            name: _without_names(v) if name == KEY else counted(v) for name, v in record.items()
+        }
+        return {name: value for name, value in kept.items() if name != KEY or value}
+    return [counted(each) for each in record] if isinstance(record, (list, tuple)) else record
+
+
+def _without_names(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        stage: {name: value for name, value in record.items() if not isinstance(value, list)}
+        for stage, record in stages.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """What one encoder saw.
+
+    Attributes:
+        stage: which encoder.
+        name: what it is called; "" where not known.
+        slides, patients: those it was pretrained on, by name; None where they are not listed.
+        published: the cohort of a published encoder; None where not known.
+    """
+
+    stage: Stage
+    name: str
+    slides: frozenset[str] | None
+    patients: frozenset[str] = frozenset()
+    published: Published | None = None
+
+    @property
+    def title(self) -> str:
+        """What sentences call it."""
+        return f"the {self.stage.replace('_', ' ')}{f' ({self.name})' if self.name else ''}"
+
+    def seen(self, slide_ids: Sequence[str]) -> frozenset[str]:
+        """Which of the slides it saw, as far as that is known."""
+        if self.slides is not None:
+            return self.slides.intersection(slide_ids)
+        if self.published is None or not self.published.tcga:
+            return frozenset()
+        return frozenset(name for name in slide_ids if is_tcga(name))
+
+
+def exposures(provenance: Mapping[str, Any]) -> tuple[Exposure, ...]:
+    """What the slide encoder and the tile encoder of vectors saw.
+
+    A pooling has no weights and saw nothing.
+    """
+    variants = provenance.get("variants", [provenance])
+    return tuple(_exposure(stage, variants) for stage in get_args(Stage))
+
+
+def seen_slides(provenance: Mapping[str, Any], *, slide_ids: Sequence[str] = ()) -> frozenset[str]:
+    """Slides that an encoder was pretrained on, of all that are listed by name.
+
+    Args:
+        provenance: of vectors.
+        slide_ids: of these, TCGA slides count too where an encoder was published as pretrained on
+            TCGA.
+    """
+    found = exposures(provenance)
+    listed = frozenset[str]().union(*(each.slides or () for each in found))
+    return listed.union(*(each.seen(slide_ids) for each in found))
+
+
+def contamination(
+    provenance: Mapping[str, Any], *, slide_ids: Sequence[str], patient_ids: Sequence[str]
+) -> tuple[str, ...]:
+    """One sentence an encoder on how many test slides (and their patients) it saw.
+
+    Args:
+        provenance: of the vectors that are tested.
+        slide_ids: of the test slides, each once.
+        patient_ids: one a slide.
+    """
+    return tuple(
+        _sentence(each, slide_ids=slide_ids, patient_ids=patient_ids)
+        for each in exposures(provenance)
+        if each.slides is None or each.slides or each.published
+    )
+
+
+def _exposure(stage: Stage, variants: Sequence[Mapping[str, Any]]) -> Exposure:
+    records = [variant.get(KEY, {}).get(stage) for variant in variants]
+    listed = [record for record in records if record is not None and "slides" in record]
+    name = _name(stage, variants[0].get("settings", {}))
+    if listed:
+        return Exposure(
+            stage=stage,
+            name=name,
+            slides=frozenset(s for record in listed for s in record["slides"]),
+            patients=frozenset(p for record in listed for p in record.get("patients", ())),
+        )
+    untrained = (stage == "slide_encoder" and name in POOLINGS) or name.startswith("random:")
+    slides = frozenset[str]() if untrained else None
+    return Exposure(stage=stage, name=name, slides=slides, published=published(name))
+
+
+def _name(stage: Stage, settings: Mapping[str, Any]) -> str:
+    said = settings.get(stage)
+    if said is None:  # vectors of bags: the bags say which tile encoder it was
+        said = settings.get("bags", {}).get("encoder", "") if stage == "tile_encoder" else ""
+    if isinstance(said, Mapping):
+        said = said.get("name") or said.get("architecture", "")
+    return str(said)
+
+
+def _sentence(exposure: Exposure, *, slide_ids: Sequence[str], patient_ids: Sequence[str]) -> str:
+    n, seen = len(slide_ids), exposure.seen(slide_ids)
+    if exposure.slides is None:
+        return _without_list(exposure, n_seen=len(seen), n_test=n)
+    said = f"{len(seen)} of {n} test slides were seen, without labels, by {exposure.title}"
+    others = sum(
+        patient in exposure.patients
+        for slide, patient in zip(slide_ids, patient_ids, strict=True)
+        if slide not in seen
+    )
+    return f"{said}; {others} more are of patients that it saw" if others else said
+
+
+def _without_list(exposure: Exposure, *, n_seen: int, n_test: int) -> str:
+    known = exposure.published
+    if known is None:
+        return f"which slides {exposure.title} was pretrained on is not known"
+    trained = f"{exposure.title} was pretrained on {known.said}, see {known.url}"
+    if not n_seen:
+        return trained
+    return f"{n_seen} of {n_test} test slides are of TCGA, and {trained}"
