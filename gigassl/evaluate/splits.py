@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from gigassl.errors import SettingsError, unknown_name
+from gigassl.errors import SettingsError
 from gigassl.evaluate.draws import Queue, check_train_size, quotas
 from gigassl.evaluate.split import FULL, Split
 from gigassl.evaluate.task import Task
@@ -48,8 +48,6 @@ class SplitSettings:
     validation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scheme not in get_args(Scheme):
-            raise unknown_name("split scheme", self.scheme, known=get_args(Scheme))
         if self.folds < 2 or min(self.repeats, self.draws) < 1:
             raise SettingsError("splits need at least 2 folds, 1 repeat and 1 draw")
         if not 0 < self.test_fraction < 1 or not 0 <= self.validation <= 0.5 or self.seed < 0:
