@@ -14,7 +14,7 @@ from gigassl.errors import SettingsError
 from gigassl.evaluate.pretraining_cohorts import Published, is_tcga, published
 from gigassl.vectors.pooling import POOLINGS
 
-KEY = "pretrained_on"
+PRETRAINED_ON = "pretrained_on"
 """Where model cards and provenances hold ``slides_record`` of each stage."""
 
 Stage = Literal["slide_encoder", "tile_encoder"]
@@ -37,6 +37,16 @@ def slides_record(slide_ids: Sequence[str], patient_ids: Sequence[str]) -> dict[
     return {"count": len(slides), "digest": digest, "slides": slides, "patients": patients}
 
 
+def combined(*pretrained_on: Mapping[str, Any]) -> dict[str, Any]:
+    """What several files say of the same encoders: for each, the first that lists its slides."""
+    found: dict[str, Any] = {}
+    for each in pretrained_on:
+        for stage, record in each.items():
+            if "slides" not in found.get(stage, {}):
+                found[stage] = record
+    return found
+
+
 def counted(record: Any) -> Any:
     """A card or provenance whose lists of slides and patients are left out; counts stay.
 
@@ -45,9 +55,10 @@ def counted(record: Any) -> Any:
     """
     if isinstance(record, Mapping):
         kept = {
-            name: _without_names(v) if name == KEY else counted(v) for name, v in record.items()
+            name: _without_names(v) if name == PRETRAINED_ON else counted(v)
+            for name, v in record.items()
         }
-        return {name: value for name, value in kept.items() if name != KEY or value}
+        return {name: value for name, value in kept.items() if name != PRETRAINED_ON or value}
     return [counted(each) for each in record] if isinstance(record, (list, tuple)) else record
 
 
@@ -129,7 +140,7 @@ def contamination(
 
 
 def _exposure(stage: Stage, variants: Sequence[Mapping[str, Any]]) -> Exposure:
-    records = [variant.get(KEY, {}).get(stage) for variant in variants]
+    records = [variant.get(PRETRAINED_ON, {}).get(stage) for variant in variants]
     listed = [record for record in records if record is not None and "slides" in record]
     name = _name(stage, variants[0].get("settings", {}))
     if listed:

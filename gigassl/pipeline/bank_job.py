@@ -143,7 +143,7 @@ class BankJob:
             seed=drawn.seed,
             augmentation=drawn.augmentation,
             reduction_digest=digest,
-            provenance=provenance_of(record),
+            provenance=provenance_of(record, pretrained_on=self.slides.pretrained_on),
         )
 
     def refuse_other_settings(self, info: BankInfo) -> None:

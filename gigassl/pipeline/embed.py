@@ -12,6 +12,7 @@ from gigassl.bags.bag import Bag, save_bag
 from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
+from gigassl.evaluate.contamination import combined
 from gigassl.pipeline.failures import (
     Failure,
     failures_path,
@@ -169,7 +170,12 @@ class _Run:
         self.parts = Parts(
             out,
             settings_digest=digest_of_settings(record),
-            provenance={**provenance_of(record), "normalised": True},
+            provenance={
+                **provenance_of(
+                    record, pretrained_on=combined(encoding.pretrained_on, job.pretrained_on)
+                ),
+                "normalised": True,
+            },
         )
         self.failures = missing_files(cohort)
 

@@ -11,6 +11,7 @@ from gigassl.bags.bag import open_bag
 from gigassl.bags.bank import open_bank
 from gigassl.digests import plain
 from gigassl.errors import SettingsError, SlideError
+from gigassl.evaluate.contamination import counted
 from gigassl.pipeline.bank_estimate import gigabytes
 from gigassl.slides.cohort import SLIDE_SUFFIXES
 from gigassl.slides.description import describe_slide
@@ -47,7 +48,7 @@ def _table(path: Path) -> dict[str, Any]:
         "dim": int(table.embeddings.shape[1]),
         "tiles": {"total": int(tiles.sum()), "fewest": int(tiles.min()), "most": int(tiles.max())},
         "mpp_sources": sorted({row.mpp_source for row in rows}),
-        "provenance": plain(table.provenance),
+        "provenance": counted(plain(table.provenance)),
     }
 
 
@@ -78,12 +79,12 @@ def _bank(folder: Path) -> dict[str, Any]:
         "size": gigabytes(bank.features.nbytes + bank.coords.nbytes),
         "tissue tiles": {"total": sum(tiles), "fewest": min(tiles), "most": max(tiles)},
         "labels": sorted({name for slide in bank.slides for name in slide.labels}),
-        "info": plain(bank.info),
+        "info": counted(plain(bank.info)),
     }
 
 
 def _model(path: Path) -> dict[str, Any]:
-    return {"kind": "model", "card": plain(load_checkpoint(path).card)}
+    return {"kind": "model", "card": counted(plain(load_checkpoint(path).card))}
 
 
 def _slide(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from gigassl.bags.layouts import CoordsUnit
 from gigassl.bags.prepare import PreparedSlide, TileSettings, inputs_digest, lay_tiles, look_at
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError, SlideError
+from gigassl.evaluate.contamination import PRETRAINED_ON, counted
 from gigassl.pipeline.progress import Progress
 from gigassl.pipeline.sources import Outcomes, RunFacts, outcome_of_slide, read_bags
 from gigassl.pipeline.stream import encode_slides
@@ -63,10 +64,12 @@ class Job(Protocol):
     Attributes:
         settings: the whole record that decides a bag.
         gives: what tiles its bags hold; None where not one of them can be read.
+        pretrained_on: slides that the tile encoder learned from; {} where not known.
     """
 
     settings: Mapping[str, Any]
     gives: TileFacts | None
+    pretrained_on: Mapping[str, Any]
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """One outcome a source, in the order given."""
@@ -78,6 +81,7 @@ class SlideJob:
     Attributes:
         settings: the whole record that decides a bag; its digest names the bag's settings.
         gives: what tiles its bags hold.
+        pretrained_on: slides that the tile encoder learned from, by name.
     """
 
     def __init__(self, *, encoder: TileEncoder, tiles: TileSettings, options: RunOptions) -> None:
@@ -89,6 +93,10 @@ class SlideJob:
             "tiles": plain(self.tiles),
             "tile_encoder": encoder.identity(),
         }
+        learned_from = encoder.record.pretrained_on
+        self.pretrained_on: Mapping[str, Any] = (
+            {"tile_encoder": learned_from} if learned_from else {}
+        )
         grid = self.tiles.grid
         self.gives: TileFacts | None = TileFacts(
             encoder=encoder.record.name,
@@ -101,7 +109,8 @@ class SlideJob:
             encoder=encoder.record.name,
             encoder_digest=encoder.digest,
             settings_digest=digest_of_settings(self.settings),
-            provenance=provenance_of(self.settings),
+            # thousands of names would not fit the attributes of a bag, nor belong in each of them
+            provenance=counted(provenance_of(self.settings, pretrained_on=self.pretrained_on)),
             grid=self.tiles.grid,
         )
 
@@ -150,6 +159,8 @@ class BagJob:
         self._expected = {} if first is None else _kind(first)
         self.settings: Mapping[str, Any] = {"bags": self._expected}
         self.gives = None if first is None else facts_of_bag(first)
+        said = {} if first is None else first.info.provenance.get(PRETRAINED_ON, {})
+        self.pretrained_on: Mapping[str, Any] = said
 
     def _first_readable(self, sources: Sequence[CohortSlide]) -> Bag | None:
         for source in sources:
@@ -205,9 +216,16 @@ def _warn_of_other_mpp(encoder: TileEncoder, tiles: TileSettings) -> None:
         )  # fmt: skip
 
 
-def provenance_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings and versions; no clock, host, path or worker count: equal runs, equal bytes."""
-    return {"settings": dict(settings), "versions": shaping_versions()}
+def provenance_of(
+    settings: Mapping[str, Any], *, pretrained_on: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Settings and versions; no clock, host, path or worker count: equal runs, equal bytes.
+
+    Args:
+        pretrained_on: slides that encoders learned from (see ``gigassl.evaluate.contamination``).
+    """
+    found = {"settings": dict(settings), "versions": shaping_versions()}
+    return {**found, PRETRAINED_ON: dict(pretrained_on)} if pretrained_on else found
 
 
 def _kind(bag: Bag) -> dict[str, Any]:

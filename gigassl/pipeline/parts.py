@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gigassl.errors import GigasslError, SettingsError
+from gigassl.evaluate.contamination import counted
 from gigassl.slides.cohort import CohortSlide
 from gigassl.vectors.table import (
     SlideRow,
@@ -88,7 +89,8 @@ class Parts:
     def commit(self, row: SlideRow) -> None:
         """Makes one slide's row safe on disk."""
         self.folder.mkdir(exist_ok=True)
-        table = one_row(row, provenance=self.provenance)
+        # of the provenance only what is not the same long list in each of thousands of files
+        table = one_row(row, provenance=counted(self.provenance))
         save_table(table, self.folder / _file_name(row.slide_id))
         self._rows[row.slide_id] = row
 

@@ -13,6 +13,7 @@ from torch import nn
 from gigassl.bags.layouts import CoordsUnit
 from gigassl.digests import digest_of_settings, digest_of_tensors, plain
 from gigassl.errors import SettingsError
+from gigassl.evaluate.contamination import PRETRAINED_ON, slides_record
 from gigassl.pipeline.failures import save_failures
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.labels import labels_of, read_labels
@@ -231,6 +232,12 @@ class _Run:
             training={
                 **self.made_of,
                 "digest": self.digest,
+                PRETRAINED_ON: {
+                    **self.data.pretrained_on,
+                    "slide_encoder": slides_record(
+                        self.data.store.slide_ids, self.data.store.patient_ids
+                    ),
+                },
                 "epochs": trained.epochs,
                 "geometry": finite(asdict(trained.geometry)),
                 "versions": {

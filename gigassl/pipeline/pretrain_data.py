@@ -12,6 +12,7 @@ from gigassl.bags.bank_info import CARD
 from gigassl.bags.reduction import Reduction
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError
+from gigassl.evaluate.contamination import PRETRAINED_ON
 from gigassl.pipeline.failures import Failure, missing_files
 from gigassl.pipeline.jobs import BagJob, RunOptions
 from gigassl.pipeline.progress import Progress, Silent
@@ -33,6 +34,7 @@ class TrainingData:
         reduction: what made the features narrower, if anything.
         labels: columns of the cohort's table, by slide.
         failures: slides that are left out.
+        pretrained_on: slides that the tile encoder learned from; {} where not known.
     """
 
     store: TileStore
@@ -42,6 +44,7 @@ class TrainingData:
     reduction: Reduction | None = None
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
+    pretrained_on: Mapping[str, Any] = field(default_factory=dict)
 
 
 def training_data(
@@ -86,6 +89,7 @@ def _of_bank(bank: Bank) -> TrainingData:
         contiguous=info.draw == "window",
         reduction=bank.reduction,
         labels={slide.slide_id: slide.labels for slide in bank.slides},
+        pretrained_on=info.provenance.get(PRETRAINED_ON, {}),
     )
 
 
@@ -110,4 +114,5 @@ def _of_bags(job: BagJob, cohort: Cohort, *, progress: Progress) -> TrainingData
         contiguous=True,
         labels={source.slide_id: source.labels for source, _ in found},
         failures=tuple(failures),
+        pretrained_on=job.pretrained_on,
     )

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from gigassl.bags.bag import Bag
 from gigassl.errors import SettingsError, SlideError, unknown_name
+from gigassl.evaluate.contamination import PRETRAINED_ON
 from gigassl.tiles.weights import SUFFIXES
 from gigassl.vectors.ensemble import EnsembleSettings, embed_bag
 from gigassl.vectors.fitting import TileFacts, facts_of_bag, misfit
@@ -20,10 +21,15 @@ class SlideEncoding(Protocol):
 
     Attributes:
         settings: all that decides the vector, JSON-ready; it goes into digest and provenance.
+        pretrained_on: slides that encoders learned from; it goes into the provenance only.
     """
 
     @property
     def settings(self) -> Any:
+        """See above."""
+
+    @property
+    def pretrained_on(self) -> Mapping[str, Any]:
         """See above."""
 
     def check(self, tiles: TileFacts) -> None:
@@ -51,6 +57,11 @@ class Pooled:
     def settings(self) -> str:
         """The method's name."""
         return self.method
+
+    @property
+    def pretrained_on(self) -> Mapping[str, Any]:
+        """Nothing: it has no weights."""
+        return {}
 
     def check(self, tiles: TileFacts) -> None:
         """Any tiles will do."""
@@ -80,6 +91,12 @@ class Ensembled:
             "tiles_per_view": self.views.tiles_per_view or record.tiles_per_view,
             "seed": self.views.seed,
         }
+
+    @property
+    def pretrained_on(self) -> Mapping[str, Any]:
+        """What the model card says."""
+        found: Mapping[str, Any] = self.model.record.training.get(PRETRAINED_ON, {})
+        return found
 
     def check(self, tiles: TileFacts) -> None:
         """Refuses tiles that the model was not made for.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from gigassl.errors import SettingsError
 
@@ -46,6 +46,8 @@ class EncoderRecord:
         gated: whether terms must be accepted on the hub before the download.
         url: where the authors describe it.
         verified: False where public sources disagree on a fact of the record.
+        pretrained_on: slides that it learned from, as ``slides_record`` makes it; {} where not
+            known. It takes no part in digests.
     """
 
     name: str
@@ -67,6 +69,7 @@ class EncoderRecord:
     gated: bool = False
     url: str = ""
     verified: bool = True
+    pretrained_on: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.input_px < 1:
