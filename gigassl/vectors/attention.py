@@ -41,8 +41,15 @@ class GatedAttention(nn.Module):
         self, embedded: Float[Tensor, "tile width"], tiles: PackedTiles
     ) -> Float32[Tensor, " tile"]:
         """Weight of each tile in its bag; those of a bag sum to one."""
-        gated = torch.tanh(self.content(embedded)) * torch.sigmoid(self.gate(embedded))
+        gated = gated_content(self.content(embedded), self.gate(embedded))
         return softmax_of_bags(self.score(gated)[:, 0], tiles.bag, n_bags=tiles.n_bags)
+
+
+def gated_content(
+    content: Float[Tensor, "tile hidden"], gate: Float[Tensor, "tile hidden"]
+) -> Float[Tensor, "tile hidden"]:
+    """What a tile says, as far as its gate lets it through (equation 9 of arXiv 1802.04712)."""
+    return torch.tanh(content) * torch.sigmoid(gate)
 
 
 def softmax_of_bags(
