@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.embed import embed as embed
     from gigassl.pipeline.encode import encode as encode
     from gigassl.pipeline.import_model import import_model as import_model
+    from gigassl.pipeline.import_vectors import ImportOptions as ImportOptions
+    from gigassl.pipeline.import_vectors import import_vectors as import_vectors
     from gigassl.pipeline.inspection import inspect as inspect
     from gigassl.pipeline.jobs import RunOptions as RunOptions
     from gigassl.pipeline.merge import merge as merge
@@ -57,6 +59,7 @@ _HOME = {
     "EnsembleSettings": "gigassl.vectors.ensemble",
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
+    "ImportOptions": "gigassl.pipeline.import_vectors",
     "NetworkSettings": "gigassl.pipeline.pretrain",
     "PretrainOptions": "gigassl.pipeline.pretrain",
     "PretrainSettings": "gigassl.vectors.pretrain.settings",
@@ -74,6 +77,7 @@ _HOME = {
     "estimate_bank": "gigassl.pipeline.bank",
     "examine": "gigassl.pipeline.doctor",
     "import_model": "gigassl.pipeline.import_model",
+    "import_vectors": "gigassl.pipeline.import_vectors",
     "inspect": "gigassl.pipeline.inspection",
     "load_encoder": "gigassl.tiles.encoders",
     "load_slide_model": "gigassl.vectors.slide_model",

@@ -73,7 +73,16 @@ def run() -> None:
 
 def _register() -> None:
     """Adds the commands in the order in which a user meets them."""
-    from gigassl.cli import demo, embed, encode, import_model, look, merge, pretrain
+    from gigassl.cli import (
+        demo,
+        embed,
+        encode,
+        import_model,
+        import_vectors,
+        look,
+        merge,
+        pretrain,
+    )
 
     app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
     app.command(name="doctor", epilog=look.DOCTOR_EXAMPLE)(look.doctor_command)
@@ -82,6 +91,9 @@ def _register() -> None:
     app.command(name="encode", epilog=encode.EXAMPLE)(encode.encode_command)
     app.command(name="pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain_command)
     app.command(name="import-model", epilog=import_model.EXAMPLE)(import_model.import_model_command)
+    app.command(name="import-vectors", epilog=import_vectors.EXAMPLE)(
+        import_vectors.import_vectors_command
+    )
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
 
 

@@ -1,22 +1,37 @@
 """How a run ends on the command line: one line, or JSON, and the exit code."""
 
 import json
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 import typer
 
 if TYPE_CHECKING:
     from gigassl.pipeline.embed import EmbedResult
-    from gigassl.pipeline.encode_result import EncodeResult
-    from gigassl.pipeline.pretrain_result import PretrainResult
 
 EXIT_FAILURES, EXIT_INTERRUPTED = 1, 130
 
 
-def finish(
-    result: "EmbedResult | EncodeResult | PretrainResult", *, as_json: bool,
-    alarm: str = "",
-) -> NoReturn:  # fmt: skip
+@runtime_checkable
+class Result(Protocol):
+    """What a run did, as every command ends with it."""
+
+    @property
+    def failures(self) -> Sequence[object]:
+        """What could not be used."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped it."""
+
+    def summary(self) -> dict[str, Any]:
+        """The result in plain values, for ``--json``."""
+
+    def sentence(self) -> str:
+        """The result in one or a few lines."""
+
+
+def finish(result: Result, *, as_json: bool, alarm: str = "") -> NoReturn:
     """Prints what a run did and exits: 0 all done, 1 with failures, 130 interrupted.
 
     Args:

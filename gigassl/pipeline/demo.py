@@ -101,7 +101,7 @@ def _compared(cohort: Cohort, mean: EmbedResult, learned: EmbedResult) -> list[D
     if mean.table is None or learned.table is None:
         return []
     by_mean, by_learned = all_nearest(mean.table, k=1), all_nearest(learned.table, k=1)
-    n_tiles = {row.slide_id: row.n_tiles for row in mean.table.rows()}
+    n_tiles = {row.slide_id: row.n_tiles or 0 for row in mean.table.rows()}
     return [
         DemoSlide(
             slide_id=slide.slide_id,

@@ -40,13 +40,15 @@ def inspect(path: Path) -> dict[str, Any]:
 def _table(path: Path) -> dict[str, Any]:
     table = open_table(path)
     rows = table.rows()
-    tiles = np.array([row.n_tiles for row in rows])
+    known = [row.n_tiles for row in rows if row.n_tiles is not None]
+    tiles = np.array(known or [0])
+    counts = {"total": int(tiles.sum()), "fewest": int(tiles.min()), "most": int(tiles.max())}
     return {
         "kind": "vectors table",
         "slides": len(rows),
         "patients": len({row.patient_id for row in rows}),
         "dim": int(table.embeddings.shape[1]),
-        "tiles": {"total": int(tiles.sum()), "fewest": int(tiles.min()), "most": int(tiles.max())},
+        "tiles": counts if known else "not known",
         "mpp_sources": sorted({row.mpp_source for row in rows}),
         "provenance": counted(plain(table.provenance)),
     }

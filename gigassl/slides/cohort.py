@@ -86,6 +86,34 @@ def patient_of(slide_id: str) -> tuple[str, str]:
     return (barcode.group(0), "tcga-barcode") if barcode else (slide_id, "slide_id")
 
 
+def read_patients(table: Path) -> Mapping[str, str]:
+    """slide_id → patient_id of a CSV (or TSV); where no column says it, the rule of the names.
+
+    Raises:
+        SettingsError: no such file or column of slide names, or a slide of two patients.
+    """
+    if not table.is_file():
+        raise SettingsError(f"no such table: {table}")
+    with table.open(newline="", encoding="utf-8-sig") as handle:
+        dialect = csv.excel_tab if table.suffix.lower() == ".tsv" else csv.excel
+        rows = list(csv.DictReader(handle, dialect=dialect, restval=""))
+    columns = list(rows[0]) if rows else []
+    named = next((c for c in (*_ID_COLUMNS, *_PATH_COLUMNS) if c in columns), None)
+    if named is None:
+        raise SettingsError(f"{table} has no column slide_id; it has: {', '.join(columns)}")
+    patient = next((c for c in _PATIENT_COLUMNS if c in columns), None)
+    found: dict[str, str] = {}
+    for row in rows:
+        slide_id = slide_id_of(Path(row[named].strip()))
+        patient_id = (row[patient].strip() if patient else "") or patient_of(slide_id)[0]
+        if slide_id and found.setdefault(slide_id, patient_id) != patient_id:
+            raise SettingsError(
+                f"{table}: slide '{slide_id}' has two patients, '{found[slide_id]}' and "
+                f"'{patient_id}'"
+            )
+    return found
+
+
 def read_cohort(source: Path, *, slide_dir: Path | None = None) -> Cohort:
     """The cohort of a folder (searched recursively), of one file, or of a CSV.
 

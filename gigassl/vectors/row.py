@@ -21,7 +21,7 @@ class SlideRow:
         patient_rule: where that name comes from: "column", "tcga-barcode" or "slide_id".
         file: name of the slide or bag file, without its folder.
         embedding: vector of length one.
-        n_tiles: tiles that went into it.
+        n_tiles: tiles that went into it; None for vectors of other tools that do not say it.
         n_views: views it is the mean of; 1 for the poolings.
         view_spread: how much the views differ; None for the poolings.
         mpp: level-0 resolution, µm/px.
@@ -41,7 +41,7 @@ class SlideRow:
     patient_rule: str = ""
     file: str
     embedding: Float32[np.ndarray, " dim"]
-    n_tiles: int
+    n_tiles: int | None
     n_views: int | None = None
     view_spread: float | None = None
     mpp: float | None = None

@@ -159,7 +159,11 @@ def table_from_rows(rows: Sequence[SlideRow], *, provenance: Mapping[str, Any]) 
         pa.array([getattr(row, name) for row in rows], type=kind) for name, kind in _COLUMNS.items()
     ]
     embedding = _embedding_column(np.stack([row.embedding for row in rows]))
-    data = pa.table([*columns, embedding], schema=_schema(next(iter(widths))))
+    unknown = [
+        name for name, column in zip(_COLUMNS, columns, strict=True) if column.null_count > 0
+    ]
+    schema = _schema(next(iter(widths)), unknown=unknown)
+    data = pa.table([*columns, embedding], schema=schema)
     return SlideTable(data=data, provenance=provenance)
 
 
@@ -168,8 +172,8 @@ def one_row(row: SlideRow, *, provenance: Mapping[str, Any]) -> SlideTable:
     return table_from_rows([row], provenance=provenance)
 
 
-def _schema(dim: int) -> pa.Schema:
-    nullable = {f.name for f in fields(SlideRow) if f.default is None}
+def _schema(dim: int, *, unknown: Sequence[str]) -> pa.Schema:
+    nullable = {f.name for f in fields(SlideRow) if f.default is None}.union(unknown)
     columns = [pa.field(name, kind, name in nullable) for name, kind in _COLUMNS.items()]
     return pa.schema([*columns, pa.field("embedding", _vector_type(dim), nullable=False)])
 

@@ -182,7 +182,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: changed(mean_=np.array([None] * N_COLUMNS)), "bytes-like object is required"
     ),
     "whiten": (lambda: changed(whiten=1), "int stands where a bool"),
-    "no array": (lambda: changed(components_=[[1.0]]), "list stands where a _Call"),
+    "no array": (lambda: changed(components_=[[1.0]]), "list stands where a Call"),
 }  # fmt: skip
 
 
