@@ -31,6 +31,15 @@ def check_train_size(size: str) -> None:
         )
 
 
+def size_rank(size: str) -> tuple[int, float]:
+    """Sorts training sizes: slides a class, slides in all, shares, full."""
+    for rank, pattern in enumerate((_PER_CLASS, _IN_TOTAL, _PERCENT)):
+        found = pattern.match(size)
+        if found:
+            return rank, float(found[found.lastindex or 0])
+    return 3, 0.0
+
+
 def quotas(
     size: str, available: Int64[np.ndarray, " stratum"], *, classes: bool, where: str
 ) -> Int64[np.ndarray, " stratum"]:
