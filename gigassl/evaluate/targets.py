@@ -241,7 +241,7 @@ def _in_order(classes: set[str]) -> tuple[str, ...]:
     return tuple(sorted(classes))
 
 
-def _numbers(slides: Sequence[str], texts: Sequence[str], *, where: str) -> "np.ndarray[Any, Any]":
+def _numbers(slides: Sequence[str], texts: Sequence[str], *, where: str) -> np.ndarray:
     values = [_number(text) for text in texts]
     for slide, text, value in zip(slides, texts, values, strict=True):
         if value is None:
