@@ -3,14 +3,15 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.labels import read_label_table, some
 from gigassl.evaluate.leaks import LeakTable, leak_table
+from gigassl.evaluate.patients import patient_task, splits_of_patients, splits_of_slides
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.split_files import SplitList, read_split_lists, splits_of, write_splits
 from gigassl.evaluate.splits import SplitSettings, make_splits
@@ -61,8 +62,10 @@ class Question:
     """A task that can be learned, and how.
 
     Attributes:
-        task: of the slides with a label and a vector.
+        task: of the slides with a label and a vector; of their patients where vectors of slides
+            are made one (training sizes then count patients).
         splits: of the task.
+        slides: the task of the slides, whatever ``task`` is of.
         leaks: what a reader must know of the splits.
         left_out: slides that take no part, and why.
         notes: sentences: how tables were understood, what was left out.
@@ -70,6 +73,7 @@ class Question:
 
     task: Task
     splits: tuple[Split, ...]
+    slides: Task
     leaks: LeakTable
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
@@ -84,12 +88,18 @@ class Question:
         Raises:
             MachineError: disk full, quota, read-only folder.
         """
-        write_splits(folder, self.task, self.splits)
+        write_splits(folder, self.slides, self.splits_of_slides())
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([("slide_id", "reason"), *((e.slide_id, e.reason) for e in self.left_out)])
         with written_whole(folder / "left_out.csv") as part:
             part.write_text(text.getvalue(), encoding="utf-8")
+
+    def splits_of_slides(self) -> tuple[Split, ...]:
+        """The splits as rows of ``slides``."""
+        if self.task is self.slides:
+            return self.splits
+        return splits_of_slides(self.splits, slides=self.slides, patients=self.task)
 
 
 def splits_beside(out: Path) -> Path:
@@ -113,27 +123,40 @@ def question(options: TaskOptions, *, available: Mapping[str, str]) -> Question:
     )  # fmt: skip
     table = read_label_table(options.labels, slide_table=options.slide_table)
     found = labelled_slides(table, target, available=available, name=options.name)
-    lists: tuple[SplitList, ...] = ()
-    if options.splits is not None:
-        lists = read_split_lists(options.splits)
-        splits = splits_of(lists, found.task)
-    else:
-        splits = make_splits(found.task, options.split)
-    leaks = leak_table(found.task, splits, lists=lists, left_out=found.left_out)
+    slides = found.task
+    task = patient_task(slides) if options.patients == "vectors" else slides
+    lists = () if options.splits is None else read_split_lists(options.splits)
+    splits = _splits(options, lists, task=task, slides=slides)
+    asked = Question(
+        task=task, splits=splits, slides=slides, leaks=LeakTable(task=task.name, rows=()),
+        left_out=found.left_out,
+        notes=(_size(task, slides), *found.notes, *_left_out_notes(found.left_out)),
+    )  # fmt: skip
+    leaks = leak_table(slides, asked.splits_of_slides(), lists=lists, left_out=found.left_out)
     if leaks.missing_in_training():
         raise SettingsError(
-            f"task '{found.task.name}': {leaks.missing_in_training()}, so it cannot be learned "
+            f"task '{task.name}': {leaks.missing_in_training()}, so it cannot be learned "
             "there; merge or leave out small classes, or divide the task otherwise"
         )
-    return Question(
-        task=found.task, splits=splits, leaks=leaks, left_out=found.left_out,
-        notes=(_size(found.task), *found.notes, *_left_out_notes(found.left_out)),
-    )  # fmt: skip
+    return replace(asked, leaks=leaks)
 
 
-def _size(task: Task) -> str:
+def _splits(
+    options: TaskOptions, lists: Sequence[SplitList], *, task: Task, slides: Task
+) -> tuple[Split, ...]:
+    if not lists:
+        return make_splits(task, options.split)
+    splits = splits_of(lists, slides)
+    if task is slides:
+        return splits
+    return splits_of_patients(splits, slides=slides, patients=task)
+
+
+def _size(task: Task, slides: Task) -> str:
     n_patients, n_sites = len(set(task.patient_ids)), len(set(task.sites) - {""})
-    of = f"{len(task)} slides of {n_patients} patients" + (f", {n_sites} sites" if n_sites else "")
+    of = f"{len(slides)} slides of {n_patients} patients" + (f", {n_sites} sites" * (n_sites > 0))
+    if task is not slides:
+        of = f"{of}, one row a patient"
     if task.event is not None:
         return f"task '{task.name}': {of}; {int(task.event.sum())} events"
     if not task.classes:
