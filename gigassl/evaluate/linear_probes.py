@@ -33,7 +33,7 @@ class _Family:
     losses: _Losses
 
 
-def fit_ridge(data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]) -> list[FittedProbe]:
+def fit_ridge(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[FittedProbe]:
     """Ridge regressions; the penalty is chosen by the squared error of inner folds."""
     family = _Family(
         method="ridge",
@@ -43,7 +43,7 @@ def fit_ridge(data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]) ->
     return [_fit(data, train, family) for train in trains]
 
 
-def fit_cox(data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]) -> list[FittedProbe]:
+def fit_cox(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[FittedProbe]:
     """Cox regressions; the penalty is chosen by the cross-validated partial likelihood.
 
     That is what the held-out patients add to the likelihood of all (Verweij & van Houwelingen

@@ -25,9 +25,7 @@ class _InnerFold:
     held: Int64[np.ndarray, " held"]
 
 
-def fit_logistic(
-    data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]
-) -> list[FittedProbe]:
+def fit_logistic(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[FittedProbe]:
     """L2-penalised logistic regressions; C, and the weight of a second stream, chosen by log loss.
 
     The loss is summed over inner folds of patients of the training set, with the classes weighted
@@ -63,7 +61,7 @@ def _weights(data: ProbeData, train: Int64[np.ndarray, " train"]) -> Float64[np.
 
 def _solved(
     data: ProbeData, factors: Float64[np.ndarray, "set dim"], *,
-    sets: Sequence[Float64[np.ndarray, " slide"]], strengths: Float64[np.ndarray, "set strength"],
+    sets: Sequence[Float64[np.ndarray, " _"]], strengths: Float64[np.ndarray, "set strength"],
 ) -> LogisticFits:  # fmt: skip
     """Every training set with each of its strengths; strengths of one set follow each other."""
     number = np.repeat(np.arange(len(sets)), strengths.shape[1])
@@ -98,7 +96,7 @@ def _probe(
 
 
 def _chosen(
-    data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]], *,
+    data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]], *,
     factors: Float64[np.ndarray, "set dim"],
 ) -> Int64[np.ndarray, " set"]:  # fmt: skip
     """Of each training set, which of all weights × strengths has the lowest loss."""
@@ -114,9 +112,7 @@ def _chosen(
     return np.array([choice_of(row) for row in np.concatenate(losses, axis=1)])
 
 
-def _inner_folds(
-    data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]
-) -> list[_InnerFold]:
+def _inner_folds(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[_InnerFold]:
     folds = []
     for number, train in enumerate(trains):
         parts = data.inner_parts(train)

@@ -10,9 +10,7 @@ from gigassl.evaluate.probe_data import ProbeData
 from gigassl.evaluate.task import Task
 
 
-def fit_neighbours(
-    data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]
-) -> list[FittedProbe]:
+def fit_neighbours(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[FittedProbe]:
     """K nearest neighbours: shares of their classes, or the mean of their values."""
     return [_neighbours(data, train) for train in trains]
 
@@ -45,9 +43,7 @@ def _votes(part: Task) -> Float64[np.ndarray, "row choice"]:
     return np.eye(len(part.classes))[part.labels]
 
 
-def fit_prototypes(
-    data: ProbeData, trains: Sequence[Int64[np.ndarray, " train"]]
-) -> list[FittedProbe]:
+def fit_prototypes(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[FittedProbe]:
     """Nearest class mean of centred vectors of length 1 (SimpleShot, Wang et al. 2019, CL2N)."""
     return [_prototypes(data, train) for train in trains]
 

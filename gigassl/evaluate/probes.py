@@ -28,7 +28,7 @@ __all__ = [
     "fit_probe", "run_probe", "vectors_of_task",
 ]  # fmt: skip
 
-_Learn = Callable[[ProbeData, Sequence[Int64[np.ndarray, " train"]]], list[FittedProbe]]
+_Learn = Callable[[ProbeData, Sequence[Int64[np.ndarray, " _"]]], list[FittedProbe]]
 _LEARN: Mapping[str, _Learn] = {
     "logistic": fit_logistic,
     "ridge": fit_ridge,
@@ -115,7 +115,7 @@ def vectors_of_task(task: Task, vectors: VectorSet) -> Float[np.ndarray, "slide 
 
 def _fitted(
     vectors: Float[np.ndarray, "slide dim"], task: Task,
-    trains: Sequence[Int64[np.ndarray, " train"]], *,
+    trains: Sequence[Int64[np.ndarray, " _"]], *,
     settings: ProbeSettings, seed: int, first_block: int | None,
 ) -> list[FittedProbe]:  # fmt: skip
     settings.refuse(task.kind)
