@@ -79,8 +79,10 @@ def _register() -> None:
         encode,
         import_model,
         import_vectors,
+        inductive,
         look,
         merge,
+        mil,
         pretrain,
     )
 
@@ -94,6 +96,8 @@ def _register() -> None:
     app.command(name="import-vectors", epilog=import_vectors.EXAMPLE)(
         import_vectors.import_vectors_command
     )
+    app.command(name="mil", epilog=mil.EXAMPLE)(mil.mil_command)
+    app.command(name="inductive", epilog=inductive.EXAMPLE)(inductive.inductive_command)
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
 
 
