@@ -175,7 +175,7 @@ def _table(where: str, cells: Mapping[str, Sequence[str]]) -> LabelTable:
     patients = next((name for name in PATIENT_COLUMNS if name in cells), None)
     if n == 0 or (slides is None and patients is None):
         raise SettingsError(
-            f"{where} has no column slide_id (or patient_id); {_has(list(cells) if n else [])}"
+            f"{where} has no column slide_id; {_has(list(cells) if n else [])}"
         )
     return LabelTable(
         where=where,

@@ -14,9 +14,9 @@ from gigassl.bags.layouts import CoordsUnit
 from gigassl.digests import digest_of_settings, digest_of_tensors, plain
 from gigassl.errors import SettingsError
 from gigassl.evaluate.contamination import PRETRAINED_ON, slides_record
+from gigassl.evaluate.labels import labels_of, read_labels
 from gigassl.pipeline.failures import save_failures
 from gigassl.pipeline.jobs import RunOptions
-from gigassl.pipeline.labels import labels_of, read_labels
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
 from gigassl.pipeline.pretrain_result import FAILURES, PretrainResult, finite, log_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gigassl.errors import SettingsError
-from gigassl.pipeline.labels import labels_of, read_labels
+from gigassl.evaluate.labels import labels_of, read_labels
 
 
 def table(folder: Path, text: str, *, name: str = "labels.csv") -> Path:
