@@ -139,7 +139,7 @@ def pretrain_command(
     from gigassl.pipeline.pretrain import NetworkSettings, PretrainOptions, pretrain
     from gigassl.pipeline.training_progress import TrainingReporter
 
-    settings = _settings(
+    settings = training_settings(
         preset or ("spatial" if slide_encoder == "spatial" else "default"),
         training={
             "objective": objective, "epochs": epochs, "batch_size": batch_size, "lr": lr,
@@ -163,7 +163,7 @@ def pretrain_command(
     finish(result, as_json=json, alarm=result.alarm())
 
 
-def _settings(
+def training_settings(
     preset: str, *, training: dict[str, object], views: dict[str, object]
 ) -> "PretrainSettings":
     """The preset, changed by what the user said."""

@@ -20,12 +20,12 @@ from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
 from gigassl.pipeline.pretrain_result import FAILURES, PretrainResult, finite, log_folder
-from gigassl.pipeline.training_log import TABLE, TrainingLog
+from gigassl.pipeline.training_log import TABLE, BothMonitors, TrainingLog
 from gigassl.slides.cohort import Cohort
 from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.layer4 import layer4_of
 from gigassl.vectors.pretrain.checkpoints import CheckpointFile
-from gigassl.vectors.pretrain.monitors import EpochRow, Monitor, Plan, Quiet
+from gigassl.vectors.pretrain.monitors import Monitor, Quiet
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric
 from gigassl.vectors.pretrain.train import pretrain as train
@@ -80,7 +80,7 @@ class PretrainOptions:
 
 
 def pretrain(
-    source: Path | Cohort, out: Path, *, network: NetworkSettings | None = None,
+    source: Path | Cohort | TrainingData, out: Path, *, network: NetworkSettings | None = None,
     settings: PretrainSettings | None = None, options: PretrainOptions | None = None,
     monitor: Monitor | None = None,
 ) -> PretrainResult:  # fmt: skip
@@ -91,7 +91,8 @@ def pretrain(
     also after a kill.
 
     Args:
-        source: folder of a bank; or folder or CSV of bags, ours or other tools'.
+        source: folder of a bank; or folder or CSV of bags, ours or other tools'; or what was read
+            of them before.
         out: the ``.safetensors`` file to write.
 
     Raises:
@@ -105,11 +106,15 @@ def pretrain(
     fabric = new_fabric(settings, device=options.device, devices=options.devices)
     # of several processes the first one holds the lock and writes
     with claimed(out) if fabric.local_rank == 0 else nullcontext():
-        wanted = RunOptions(bag_encoder=options.bag_encoder, coords_unit=options.coords_unit)
-        data = training_data(source, options=wanted, default_mpp=options.slide_mpp)
+        data = source if isinstance(source, TrainingData) else _data(source, options)
         fabric.launch()
         run = _Run(data, out, network=network or NetworkSettings(), settings=settings)
         return run.carry_out(fabric, options, monitor=monitor or Quiet())
+
+
+def _data(source: Path | Cohort, options: PretrainOptions) -> TrainingData:
+    wanted = RunOptions(bag_encoder=options.bag_encoder, coords_unit=options.coords_unit)
+    return training_data(source, options=wanted, default_mpp=options.slide_mpp)
 
 
 class _Run:
@@ -154,7 +159,7 @@ class _Run:
             return self._result(self._train(how, Quiet()))
         written = TrainingLog(self.folder)
         try:
-            trained = self._train(how, _Both(written, monitor))
+            trained = self._train(how, BothMonitors(written, monitor))
         except KeyboardInterrupt:
             written.draw()
             return replace(self._result(None), interrupted=True)
@@ -255,25 +260,6 @@ class _Run:
             trained=trained,
             failures=tuple(self.data.failures),
         )
-
-
-class _Both(Quiet):
-    """Tells two monitors the same."""
-
-    def __init__(self, *monitors: Monitor) -> None:
-        self.monitors = monitors
-
-    def started(self, plan: Plan) -> None:
-        for monitor in self.monitors:
-            monitor.started(plan)
-
-    def step_done(self) -> None:
-        for monitor in self.monitors:
-            monitor.step_done()
-
-    def epoch_done(self, row: EpochRow) -> None:
-        for monitor in self.monitors:
-            monitor.epoch_done(row)
 
 
 def _network(chosen: NetworkSettings, data: TrainingData, *, seed: int) -> nn.Module:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gigassl.files import machine_error, written_whole
-from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Plan, Quiet
+from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Monitor, Plan, Quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,3 +180,25 @@ def _draw_panel(panel: "Axes", rows: Sequence[Mapping[str, float]], *, column: s
     panel.annotate(
         f"{last:.3g}", (epochs[-1], last), xytext=(3, 3), textcoords="offset points", fontsize=8
     )
+
+
+class BothMonitors(Quiet):
+    """Tells two monitors the same."""
+
+    def __init__(self, *monitors: Monitor) -> None:
+        self.monitors = monitors
+
+    def started(self, plan: Plan) -> None:
+        """Tells both of the start."""
+        for monitor in self.monitors:
+            monitor.started(plan)
+
+    def step_done(self) -> None:
+        """Tells both of a step."""
+        for monitor in self.monitors:
+            monitor.step_done()
+
+    def epoch_done(self, row: EpochRow) -> None:
+        """Tells both of an epoch."""
+        for monitor in self.monitors:
+            monitor.epoch_done(row)

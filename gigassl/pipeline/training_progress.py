@@ -36,11 +36,14 @@ class TrainingReporter(AbstractContextManager["TrainingReporter"]):
             self._bar.stop()
 
     def started(self, plan: Plan) -> None:
-        """Says what is to come and starts the clock."""
+        """Says what is to come and starts the clock; may be called again for a next training."""
         self._plan = plan
+        self._steps = self._epochs = self._warm_steps = 0
         self._say(plan.sentence())
         self._begin = self._last_line = time.monotonic()
         if self._bar is not None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
             self._bar.start()
             done = plan.epochs_done * plan.n_batches
             self._task = self._bar.add_task("steps", total=plan.steps, completed=done, said="")
