@@ -74,6 +74,7 @@ def run() -> None:
 def _register() -> None:
     """Adds the commands in the order in which a user meets them."""
     from gigassl.cli import (
+        compare,
         demo,
         embed,
         encode,
@@ -84,6 +85,7 @@ def _register() -> None:
         merge,
         mil,
         pretrain,
+        probe,
     )
 
     app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
@@ -92,12 +94,14 @@ def _register() -> None:
     app.command(name="embed", epilog=embed.EXAMPLE)(embed.embed_command)
     app.command(name="encode", epilog=encode.EXAMPLE)(encode.encode_command)
     app.command(name="pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain_command)
+    app.command(name="probe", epilog=probe.EXAMPLE)(probe.probe_command)
     app.command(name="import-model", epilog=import_model.EXAMPLE)(import_model.import_model_command)
     app.command(name="import-vectors", epilog=import_vectors.EXAMPLE)(
         import_vectors.import_vectors_command
     )
     app.command(name="mil", epilog=mil.EXAMPLE)(mil.mil_command)
     app.command(name="inductive", epilog=inductive.EXAMPLE)(inductive.inductive_command)
+    app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare_command)
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
 
 

@@ -14,6 +14,9 @@ Control = Literal[
 ]  # fmt: skip
 """What a row of a table is there to be compared with; "" for the methods themselves."""
 
+FIRST_BLOCK = "first_block"
+"""Where the provenance of vectors of two streams says how wide the first one is."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VectorSet:

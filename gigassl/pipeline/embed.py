@@ -13,6 +13,7 @@ from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import combined
+from gigassl.evaluate.vector_set import FIRST_BLOCK
 from gigassl.pipeline.failures import (
     Failure,
     failures_path,
@@ -175,6 +176,7 @@ class _Run:
                     record, pretrained_on=combined(encoding.pretrained_on, job.pretrained_on)
                 ),
                 "normalised": True,
+                **({} if encoding.first_block is None else {FIRST_BLOCK: encoding.first_block}),
             },
         )
         self.failures = missing_files(cohort)

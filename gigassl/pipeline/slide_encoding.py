@@ -22,6 +22,8 @@ class SlideEncoding(Protocol):
     Attributes:
         settings: all that decides the vector, JSON-ready; it goes into digest and provenance.
         pretrained_on: slides that encoders learned from; it goes into the provenance only.
+        first_block: width of a first stream of the vectors, which probes weigh against the rest;
+            None: one stream. It goes into the provenance only.
     """
 
     @property
@@ -30,6 +32,10 @@ class SlideEncoding(Protocol):
 
     @property
     def pretrained_on(self) -> Mapping[str, Any]:
+        """See above."""
+
+    @property
+    def first_block(self) -> int | None:
         """See above."""
 
     def check(self, tiles: TileFacts) -> None:
@@ -62,6 +68,10 @@ class Pooled:
     def pretrained_on(self) -> Mapping[str, Any]:
         """Nothing: it has no weights."""
         return {}
+
+    @property
+    def first_block(self) -> None:
+        """One stream."""
 
     def check(self, tiles: TileFacts) -> None:
         """Any tiles will do."""
@@ -97,6 +107,12 @@ class Ensembled:
         """What the model card says."""
         found: Mapping[str, Any] = self.model.record.training.get(PRETRAINED_ON, {})
         return found
+
+    @property
+    def first_block(self) -> int | None:
+        """Composition beside arrangement."""
+        width: int | None = getattr(self.model.network, "composition_width", None)
+        return width
 
     def check(self, tiles: TileFacts) -> None:
         """Refuses tiles that the model was not made for.
