@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.bank_draws import DrawSettings as DrawSettings
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
+    from gigassl.evaluate.screening import ScreenSettings as ScreenSettings
     from gigassl.pipeline.bank import BankSettings as BankSettings
     from gigassl.pipeline.bank import encode_bank as encode_bank
     from gigassl.pipeline.bank import estimate_bank as estimate_bank
@@ -31,6 +32,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
     from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
     from gigassl.pipeline.pretrain import pretrain as pretrain
+    from gigassl.pipeline.screen import screen as screen
+    from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.grid import GridSettings as GridSettings
@@ -64,6 +67,8 @@ _HOME = {
     "PretrainOptions": "gigassl.pipeline.pretrain",
     "PretrainSettings": "gigassl.vectors.pretrain.settings",
     "RunOptions": "gigassl.pipeline.jobs",
+    "ScreenOptions": "gigassl.pipeline.screen_targets",
+    "ScreenSettings": "gigassl.evaluate.screening",
     "SlideTable": "gigassl.vectors.table",
     "TileEncoder": "gigassl.tiles.engine",
     "TileSettings": "gigassl.bags.prepare",
@@ -91,6 +96,7 @@ _HOME = {
     "open_table": "gigassl.vectors.table",
     "pretrain": "gigassl.pipeline.pretrain",
     "read_cohort": "gigassl.slides.cohort",
+    "screen": "gigassl.pipeline.screen",
 }
 """Public name → the module it lives in."""
 

@@ -44,6 +44,6 @@ def import_vectors_command(
     from gigassl.pipeline.progress import Reporter
 
     options = ImportOptions(encoder=encoder, cohort=cohort, pretrained_on=pretrained_on)
-    with Reporter() as reporter:
+    with Reporter(what="files") as reporter:
         result = import_vectors(files, out, options=options, progress=reporter)
     finish(result, as_json=json)

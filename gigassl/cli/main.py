@@ -78,6 +78,7 @@ def _register() -> None:
         demo,
         embed,
         encode,
+        fewshot,
         import_model,
         import_vectors,
         inductive,
@@ -86,6 +87,7 @@ def _register() -> None:
         mil,
         pretrain,
         probe,
+        screen,
     )
 
     app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
@@ -100,8 +102,10 @@ def _register() -> None:
         import_vectors.import_vectors_command
     )
     app.command(name="mil", epilog=mil.EXAMPLE)(mil.mil_command)
+    app.command(name="fewshot", epilog=fewshot.EXAMPLE)(fewshot.fewshot_command)
     app.command(name="inductive", epilog=inductive.EXAMPLE)(inductive.inductive_command)
     app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare_command)
+    app.command(name="screen", epilog=screen.EXAMPLE)(screen.screen_command)
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
 
 

@@ -86,7 +86,7 @@ def labelled_slides(
     """
     kind, notes = _kind(table, settings), list[str]()
     texts = {
-        part: _by_slide(table, column, available=available)
+        part: texts_by_slide(table, column, available=available)
         for part, column in _columns(table, settings, kind).items()
     }
     labels = _survival_of_tcga(texts, notes) if "vital" in texts else texts
@@ -141,7 +141,9 @@ def _columns(table: LabelTable, settings: TargetSettings, kind: Kind) -> Mapping
     return dict(zip(("vital", "death", "followed"), TCGA_SURVIVAL, strict=True))
 
 
-def _by_slide(table: LabelTable, column: str, *, available: Mapping[str, str]) -> Mapping[str, str]:
+def texts_by_slide(
+    table: LabelTable, column: str, *, available: Mapping[str, str]
+) -> Mapping[str, str]:
     """slide_id → text of a column, of tables of slides and of patients; empty cells left out."""
     if table.slide_ids is not None:
         return unique_labels(table.slide_ids, table.column(column), what="slide", where=table.where)
@@ -197,7 +199,7 @@ def _sites(
     patients: Sequence[str], available: Mapping[str, str], notes: list[str],
 ) -> tuple[str, ...]:  # fmt: skip
     if settings.site_column is not None:
-        named = _by_slide(table, settings.site_column, available=available)
+        named = texts_by_slide(table, settings.site_column, available=available)
         notes.append(f"sites: column '{settings.site_column}' of {table.where}")
         return tuple(named.get(slide, "") for slide in slides)
     pairs = zip(slides, patients, strict=True)

@@ -38,10 +38,15 @@ class Reporter(AbstractContextManager["Reporter"]):
     """Shows slides/s, tiles/s and ETA: a live bar on a terminal, a line every few seconds else."""
 
     def __init__(
-        self, stream: TextIO | None = None, *, seconds_between_lines: float = 30.0
+        self,
+        stream: TextIO | None = None,
+        *,
+        seconds_between_lines: float = 30.0,
+        what: str = "slides",
     ) -> None:
         self._stream = stream or sys.stderr
         self._every = seconds_between_lines
+        self._what = what
         self._bar = live_bar(self._stream)
         self._task = None
         self._total = self._done = self._failed = self._tiles = 0
@@ -64,7 +69,7 @@ class Reporter(AbstractContextManager["Reporter"]):
             if self._task is not None:
                 self._bar.remove_task(self._task)
             self._bar.start()
-            self._task = self._bar.add_task("slides", total=n_slides, said="")
+            self._task = self._bar.add_task(self._what, total=n_slides, said="")
 
     def tiles_done(self, n_tiles: int) -> None:
         """Counts tiles; refreshes the bar, or prints a line when one is due."""
@@ -88,14 +93,15 @@ class Reporter(AbstractContextManager["Reporter"]):
     def _rates(self) -> str:
         seconds = max(time.monotonic() - self._begin, 1e-9)
         failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._done / seconds:.2f} slides/s, {self._tiles / seconds:.0f} tiles/s{failed}"
+        tiles = f", {self._tiles / seconds:.0f} tiles/s" if self._what == "slides" else ""
+        return f"{self._done / seconds:.2f} {self._what}/s{tiles}{failed}"
 
     def _line(self, ending: str) -> None:
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._begin
         left = elapsed / self._done * (self._total - self._done) if self._done else None
         eta = "ETA unknown" if left is None else f"ETA {clock(left)}"
-        done = f"{self._done}/{self._total} slides"
+        done = f"{self._done}/{self._total} {self._what}"
         print(f"{done}, {self._rates()}, {eta}{ending}", file=self._stream, flush=True)
 
 

@@ -1,0 +1,85 @@
+"""Volcano: all targets of a screen, how well each is predicted against how surely."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gigassl.evaluate.findings import Finding
+from gigassl.files import written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TITLES = {"auc": "AUC inside folds, patients", "spearman": "rank correlation inside folds"}
+_CHANCE = {"auc": 0.5, "spearman": 0.0}
+_NAMED = 12
+_MOST = 40.0  # p-values below 10⁻⁴⁰ are drawn there
+_FOUND, _OTHER = "#c1442e", "#9aa5ab"
+
+
+def save_volcano(findings: Sequence[Finding], path: Path, *, alpha: float = 0.05) -> None:
+    """Draws ``path``.png and ``path``.svg: one panel a metric, the best targets by name.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tested = [each for each in findings if not math.isnan(each.p)]
+    metrics = [name for name in _TITLES if any(each.metric == name for each in tested)]
+    figure = Figure(figsize=(5.6 * max(1, len(metrics)), 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, max(1, len(metrics)), squeeze=False)[0]
+    for panel, metric in zip(panels, metrics, strict=False):
+        _draw(panel, [each for each in tested if each.metric == metric], alpha=alpha)
+    # names of elements in an SVG are drawn by chance, its date is of today; both are fixed
+    with rc_context({"svg.hashsalt": "gigassl", "svg.fonttype": "none"}):
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            with written_whole(path.with_suffix(f".{kind}")) as part:
+                figure.savefig(part, dpi=140, format=kind, metadata=metadata)
+
+
+def _draw(panel: "Axes", findings: Sequence[Finding], *, alpha: float) -> None:
+    metric = findings[0].metric
+    found = [each for each in findings if each.q < alpha]
+    others = [each for each in findings if not each.q < alpha]
+    for group, colour, label in (
+        (others, _OTHER, f"{len(others)} others"),
+        (found, _FOUND, f"{len(found)} with q < {alpha:g}"),
+    ):
+        points = [(each.value, _height(each)) for each in group]
+        x, y = zip(*points, strict=True) if points else ((), ())
+        panel.scatter(x, y, s=16, color=colour, linewidths=0, alpha=0.8, label=label)
+    _name(panel, sorted(found, key=lambda each: (each.p, each.target))[:_NAMED])
+    panel.axvline(_CHANCE[metric], color="#444444", linewidth=0.8, linestyle=(0, (4, 3)))
+    panel.set_xlabel(_TITLES[metric], fontsize=9)
+    panel.set_ylabel(r"$-\log_{10}$ p (one-sided)", fontsize=9)
+    panel.set_ylim(bottom=-0.03 * panel.get_ylim()[1])
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(fontsize=8, frameon=False, loc="upper left")
+    panel.margins(x=0.12)
+
+
+def _height(each: Finding) -> float:
+    return min(_MOST, -math.log10(max(each.p, 1e-300)))
+
+
+def _name(panel: "Axes", best: Sequence[Finding]) -> None:
+    """Names beside the points, each at least a line below the one before."""
+    if not best:
+        return
+    top = max(_height(each) for each in best)
+    gap = 0.045 * max(top, 1.0)
+    before = math.inf
+    for each in best:
+        place = min(_height(each), before - gap)
+        before = place
+        panel.annotate(
+            each.target, (each.value, _height(each)), xytext=(each.value, place),
+            textcoords="data", fontsize=7, ha="right", va="center",
+            xycoords="data",
+        )  # fmt: skip
