@@ -124,7 +124,7 @@ def open_bags(
 
 
 def mil(
-    source: Path | Cohort, out: Path, *, options: TaskOptions, models: MilOptions,
+    source: Path | Cohort | TrainingData, out: Path, *, options: TaskOptions, models: MilOptions,
     monitor: Monitor | None = None,
 ) -> MilResult:  # fmt: skip
     """Trains MIL models on each split of a task, and writes what they predict of its test slides.
@@ -134,7 +134,8 @@ def mil(
     equal file on the CPU.
 
     Args:
-        source: folder of a bank; or folder or CSV of bags, ours or other tools'.
+        source: folder of a bank; or folder or CSV of bags, ours or other tools'; or such that are
+            open already.
         out: the table of predictions to write.
         options: labels and splits.
         models: which are trained, and how.
@@ -152,7 +153,11 @@ def mil(
         )
     with claimed(out):
         wanted = RunOptions(bag_encoder=models.bag_encoder, coords_unit=models.coords_unit)
-        data = training_data(source, options=wanted, default_mpp=models.slide_mpp)
+        data = (
+            source
+            if isinstance(source, TrainingData)
+            else training_data(source, options=wanted, default_mpp=models.slide_mpp)
+        )
         store = data.store
         available = dict(zip(store.slide_ids, store.patient_ids, strict=True))
         asked = question(options, available=available)
