@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from gigassl.errors import SettingsError, unknown_name
@@ -56,7 +57,10 @@ def new_model(
             )
         sizes["classes"] = len(task.classes)
     try:
-        model = MIL_MODELS[name](**sizes, **options)
+        # layers draw weights from PyTorch's global generator as they are made: to no avail, and
+        # that one is put back
+        with torch.random.fork_rng(devices=[]):
+            model = MIL_MODELS[name](**sizes, **options)
     except TypeError as error:
         raise SettingsError(f"MIL model '{name}': {error}") from error
     initialise(model, seed=seed)

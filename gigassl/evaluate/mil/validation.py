@@ -7,8 +7,6 @@ from gigassl.evaluate.split import Split
 from gigassl.evaluate.splits import grouped_folds, strata_of
 from gigassl.evaluate.task import Task
 
-Rows = Int64[np.ndarray, " row"]
-
 
 def train_and_validation(
     task: Task, split: Split, *, share: float, seed: int
@@ -37,7 +35,9 @@ def train_and_validation(
     return (train, val) if _both_can_be_used(task, train, val) else (split.train, split.val)
 
 
-def _both_can_be_used(task: Task, train: Rows, val: Rows) -> bool:
+def _both_can_be_used(
+    task: Task, train: Int64[np.ndarray, " train"], val: Int64[np.ndarray, " val"]
+) -> bool:
     if task.kind == "classification":
         return set(task.labels[train]) == set(task.labels[val])
     events = np.ones(len(task), dtype=bool) if task.event is None else task.event

@@ -9,17 +9,17 @@ Array = np.ndarray
 
 
 def weights_of(model: nn.Module) -> dict[str, Array]:
-    return {name: value.double().numpy() for name, value in model.state_dict().items()}
+    return {name: np.asarray(value.double()) for name, value in model.state_dict().items()}
 
 
 def linear(weights: Mapping[str, Array], name: str, x: Array) -> Array:
-    bias = weights.get(f"{name}.bias", np.zeros(1))
-    out: Array = weights[f"{name}.weight"] @ x + bias
+    out: Array = weights[f"{name}.weight"] @ x + weights.get(f"{name}.bias", np.zeros(1))
     return out
 
 
 def relu(x: Array) -> Array:
-    return np.maximum(x, 0)
+    out: Array = np.maximum(x, 0)
+    return out
 
 
 def sigmoid(x: Array) -> Array:
