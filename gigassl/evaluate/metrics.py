@@ -108,6 +108,7 @@ class Metric:
         kind: of the tasks that it suits.
         draws: its value in many draws of the same rows.
         lower_is_better: as of a loss.
+        bounds: between which it lies, where both are fixed.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Metric:
     kind: Kind
     draws: Draws
     lower_is_better: bool = False
+    bounds: tuple[float, float] | None = (0.0, 1.0)
 
     def value(self, outcome: Outcome, output: Float64[np.ndarray, "row output"]) -> float:
         """Its value on all rows, each counted once; NaN where it is not defined."""
@@ -136,14 +138,17 @@ _ALL = (
     ),
     Metric(
         name="log_loss", title="log-loss", kind="classification", draws=md.log_loss_draws,
-        lower_is_better=True,
+        lower_is_better=True, bounds=None,
     ),
     Metric(
         name="calibration_error", title="ECE", kind="classification",
         draws=md.calibration_error_draws, lower_is_better=True,
     ),
-    Metric(name="spearman", title="Spearman ρ", kind="regression", draws=md.spearman_draws),
-    Metric(name="r2", title="R²", kind="regression", draws=md.r2_draws),
+    Metric(
+        name="spearman", title="Spearman ρ", kind="regression", draws=md.spearman_draws,
+        bounds=(-1.0, 1.0),
+    ),
+    Metric(name="r2", title="R²", kind="regression", draws=md.r2_draws, bounds=None),
     Metric(name="c_index", title="C-index", kind="survival", draws=md.c_index_draws),
 )  # fmt: skip
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gigassl.evaluate.blocks import Block, Said
-from gigassl.evaluate.bootstrap import Resampled, interval
+from gigassl.evaluate.bootstrap import Resampled, perfect_trials, score_interval
 from gigassl.evaluate.metrics import Metric
 from gigassl.evaluate.pairs import Results, bootstrapped
 
@@ -92,7 +92,7 @@ def scored(
     rows = []
     for said in sorted(block.methods, key=lambda said: bool(said.control)):
         scores = {
-            m.name: _score(block, m.name, found=results[said.method, m.name], alpha=alpha)
+            m.name: _score(block, m, found=results[said.method, m.name], alpha=alpha)
             for m in metrics
         }
         deltas = _deltas(block, said, metric=metrics[0].name, results=results, alpha=alpha)
@@ -125,20 +125,33 @@ def control_of(block: Block, said: Said, control: str) -> Said | None:
     return next(iter(alike or own), None)
 
 
-def _score(block: Block, metric: str, *, found: Resampled, alpha: float) -> Score:
+def _score(block: Block, metric: Metric, *, found: Resampled, alpha: float) -> Score:
     known = found.folds[~np.isnan(found.folds)]
-    low, high = interval(found.fold_mean, n_patients=block.n_patients, alpha=alpha)
-    pooled = interval(found.pooled_draws, n_patients=block.n_patients, alpha=alpha)
+    low, high, pooled_low, pooled_high = (
+        edge
+        for draws, estimate in (
+            (found.fold_mean, found.mean),
+            (found.pooled_draws, found.pooled),
+        )
+        for edge in score_interval(
+            draws,
+            estimate=estimate,
+            bounds=metric.bounds,
+            n_patients=block.n_patients,
+            perfect=perfect_trials(block),
+            alpha=alpha,
+        )
+    )
     return Score(
-        metric=metric,
+        metric=metric.name,
         folds=found.folds,
         mean=found.mean,
         sd=float(known.std(ddof=1)) if len(known) > 1 else float("nan"),
         low=low,
         high=high,
         pooled=found.pooled,
-        pooled_low=pooled[0],
-        pooled_high=pooled[1],
+        pooled_low=pooled_low,
+        pooled_high=pooled_high,
         undefined=found.undefined,
     )
 

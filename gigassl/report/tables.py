@@ -68,10 +68,12 @@ def legend(comparison: Comparison) -> Iterator[str]:
     settings = comparison.settings
     inside = f"{1 - settings.alpha:.0%}"
     yield (
-        f"{comparison.metric.title} and the other metrics: mean over folds ± sd (ddof 1). "
+        f"{comparison.metric.title} and the other metrics: mean over folds ± sd (ddof 1). pooled: "
+        "all test rows of a repeat ranked together; never to be mixed with means over folds."
+    )
+    yield (
         f"[ ]: {inside} interval from {settings.draws} bootstrap draws of patients, models as "
-        "trained. pooled: all test rows of a repeat ranked together; never to be mixed with "
-        "means over folds."
+        "trained; of scores Wilson's with the bootstrap's variance, of differences percentiles."
     )
     if any(len(table.block.classes) > 2 for table in comparison.tables):
         yield "Several classes: mean of each class against the rest."
