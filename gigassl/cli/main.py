@@ -88,6 +88,7 @@ def _register() -> None:
         pretrain,
         probe,
         screen,
+        sites,
     )
 
     app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
@@ -106,6 +107,7 @@ def _register() -> None:
     app.command(name="inductive", epilog=inductive.EXAMPLE)(inductive.inductive_command)
     app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare_command)
     app.command(name="screen", epilog=screen.EXAMPLE)(screen.screen_command)
+    app.command(name="sites", epilog=sites.EXAMPLE)(sites.sites_command)
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
 
 
