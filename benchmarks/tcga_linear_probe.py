@@ -99,7 +99,8 @@ def certificate(
 ) -> Certificate:
     """The follow-up's protocol on the table's order of slides, and on orders of chance."""
     rng = np.random.default_rng(seed)
-    orders = [task.table_order, *(rng.permutation(task.table_order) for _ in range(ORDERS - 1))]
+    orders = [np.array(task.table_order)]
+    orders += [rng.permutation(task.table_order) for _ in range(ORDERS - 1)]
     scores = [probed(vectors, task, ten_folds(task.task, order))["full"] for order in orders]
     return Certificate(task=task.name, scores=tuple(scores), published=published)
 

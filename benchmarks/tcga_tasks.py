@@ -4,7 +4,7 @@ Numbers: the follow-up's README (five tasks, 10-fold), and the summary files of 
 slides the "full" splits of lung, brca and kidney share. Nothing here was read off a figure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -167,9 +167,9 @@ def scores_of(rows: pa.Table, task: Task) -> dict[str, Scores]:
     return {size: Scores(aucs=tuple(values)) for size, values in found.items()}
 
 
-def ten_folds(task: Task, order: Sequence[int]) -> tuple[Split, ...]:
+def ten_folds(task: Task, order: np.ndarray) -> tuple[Split, ...]:
     """The follow-up's folds: by slide, stratified, not shuffled, of the slides in some order."""
-    rows = np.asarray(order, dtype=np.int64)
+    rows = order.astype(np.int64)
     folds = StratifiedKFold(10).split(rows, task.labels[rows])
     return tuple(
         Split(scheme="slide-10-fold", fold=k, train=rows[train], test=rows[test])

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from gigassl.evaluate.shots import FewShots, few_shots
 from gigassl.evaluate.split import FULL
 from gigassl.evaluate.task import Kind
 from gigassl.evaluate.vector_set import VectorSet
-from gigassl.pipeline.compare import CompareResult, compare_files
+from gigassl.pipeline.compare import compare_files
 from gigassl.pipeline.controls import ControlOptions, control_sets
 from gigassl.pipeline.evaluation import Question, TaskOptions, question
-from gigassl.pipeline.failures import Failure
+from gigassl.pipeline.fewshot_result import SPLITS, FewshotResult
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.mil import MilOptions, MilResult, mil
 from gigassl.pipeline.output import claimed
@@ -35,7 +35,7 @@ from gigassl.versions import installed_version
 
 log = logging.getLogger("gigassl")
 
-PREDICTIONS, SPLITS, MIL = "predictions.parquet", "splits", "mil.parquet"
+PREDICTIONS, MIL = "predictions.parquet", "mil.parquet"
 
 PROBES: Mapping[str, ProbeSettings] = {
     "giga-ssl": PROBE_PRESETS["giga-ssl"],
@@ -86,49 +86,6 @@ class FewshotOptions:
                 raise unknown_name("probe", name, known=PROBES)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FewshotResult:
-    """How a few-shot run ended.
-
-    Attributes:
-        out: folder of everything that was written.
-        question: the task and all its draws.
-        notes: what was left out.
-        compared: tables and learning curves; None where the run was interrupted.
-        failures: bags that could not be read.
-    """
-
-    out: Path
-    question: Question
-    notes: tuple[str, ...]
-    compared: CompareResult | None
-    failures: tuple[Failure, ...] = ()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether it was stopped before its end; finished MIL models are kept."""
-        return self.compared is None
-
-    def sentence(self) -> str:
-        """Notes, leaks, tables, and where it all is."""
-        if self.compared is None:
-            return "interrupted; give the same command again to go on"
-        head = "\n".join([self.question.as_text(), *self.notes])
-        return f"{head}\n\n{self.compared.sentence()}"
-
-    def summary(self) -> dict[str, Any]:
-        """The result in plain values, for ``--json``."""
-        return {
-            "out": str(self.out),
-            "splits": str(self.out / SPLITS),
-            "interrupted": self.interrupted,
-            "notes": [*self.question.notes, *self.notes],
-            "leaks": list(self.question.leaks.warnings()),
-            "failed": len(self.failures),
-            **({} if self.compared is None else self.compared.summary()),
-        }
-
-
 def fewshot(
     vectors: Sequence[Path], out: Path, *, task: TaskOptions,
     options: FewshotOptions | None = None, monitor: Monitor | None = None,
@@ -159,8 +116,9 @@ def fewshot(
     settings = _probes(options, asked.task.kind)
     with claimed(out / PREDICTIONS):
         asked.save_splits(out / SPLITS)
-        sets = [*(each.vectors for each in opened), *_controls(opened[0], options)]
-        probed = _probed(asked, task, sets=sets, settings=settings)
+        controls, unmade = _controls(opened[0], options, available=available)
+        sets = [*(each.vectors for each in opened), *controls]
+        probed, refused = _probed(asked, task, sets=sets, settings=settings)
         learned = _mil(bags, out, task=task, options=options, monitor=monitor or Quiet())
         compared = None
         if learned is None or learned.predictions is not None:
@@ -168,7 +126,7 @@ def fewshot(
             save_predictions(predictions, out / PREDICTIONS)
             compared = compare_files([str(out / PREDICTIONS)], out, settings=options.compare)
     return FewshotResult(
-        out=out, question=asked, notes=(*notes, *shots.notes), compared=compared,
+        out=out, question=asked, notes=(*notes, *shots.notes, *unmade, *refused), compared=compared,
         failures=() if bags is None else tuple(bags.failures),
     )  # fmt: skip
 
@@ -225,40 +183,65 @@ def _probes(options: FewshotOptions, kind: Kind) -> Mapping[str, ProbeSettings]:
     return chosen
 
 
-def _controls(first: OpenVectors, options: FewshotOptions) -> Sequence[VectorSet]:
-    return control_sets(
-        first.table, name=first.name, bags=options.bags, slide_encoder=options.slide_encoder,
-        options=ControlOptions(coords_unit=options.coords_unit),
-    )  # fmt: skip
+def _controls(
+    first: OpenVectors, options: FewshotOptions, *, available: Mapping[str, str]
+) -> tuple[Sequence[VectorSet], tuple[str, ...]]:
+    """Controls of the first vectors; and why some could not be made.
+
+    Bags that MIL learns from need not be those that the vectors were made from; controls of the
+    vectors are.
+    """
+    rows = [row for row, name in enumerate(first.table.slide_ids) if name in available]
+    table = replace(first.table, data=first.table.data.take(pa.array(rows)))
+    how = ControlOptions(coords_unit=options.coords_unit)
+    try:
+        found = control_sets(
+            table, name=first.name, bags=options.bags, slide_encoder=options.slide_encoder,
+            options=how,
+        )  # fmt: skip
+    except SettingsError as error:
+        if options.slide_encoder is not None:
+            raise
+        note = f"no control of {first.name} is made from the bags: {error}"
+        return control_sets(table, name=first.name, options=how), (note,)
+    return found, ()
 
 
 def _probed(
     asked: Question, task: TaskOptions, *, sets: Sequence[VectorSet],
     settings: Mapping[str, ProbeSettings],
-) -> list[pa.Table]:  # fmt: skip
-    """What every probe on all vectors says of all test slides."""
-    found, n, begin = list[pa.Table](), len(sets) * len(settings), time.monotonic()
-    for vectors, probe, name in _in_turn(sets, settings):
+) -> tuple[list[pa.Table], tuple[str, ...]]:  # fmt: skip
+    """What every probe on all vectors says of all test slides; and what could not be learned."""
+    found, refused = list[pa.Table](), dict[str, None]()
+    jobs = list(_in_turn(sets, settings, dict.fromkeys(s.train_size for s in asked.splits)))
+    begin = time.monotonic()
+    for number, (vectors, probe, size) in enumerate(jobs, start=1):
         read = patient_level(asked.slides, vectors)[1] if task.patients == "vectors" else vectors
-        found.append(
-            run_probe(
-                asked.task, read, asked.splits, settings=probe, name=name, seed=task.split.seed
-            )
-        )
-        left = (time.monotonic() - begin) / len(found) * (n - len(found))
-        log.info(
-            "%d/%d probes, %s on %d splits, ETA %s", len(found), n, name, len(asked.splits),
-            clock(left),
-        )  # fmt: skip
-    return found
+        splits = [split for split in asked.splits if split.train_size == size]
+        name = f"{vectors.name} · {probe}"
+        try:
+            found.append(
+                run_probe(
+                    asked.task, read, splits, settings=settings[probe], name=name,
+                    seed=task.split.seed,
+                )
+            )  # fmt: skip
+        except SettingsError as error:
+            refused[f"left out {probe} at training size {size}: {error}"] = None
+        left = (time.monotonic() - begin) / number * (len(jobs) - number)
+        log.info("%d/%d probes, %s at %s, ETA %s", number, len(jobs), name, size, clock(left))
+    if not found:
+        raise SettingsError("; ".join(refused))
+    return found, tuple(refused)
 
 
 def _in_turn(
-    sets: Sequence[VectorSet], settings: Mapping[str, ProbeSettings]
-) -> Iterator[tuple[VectorSet, ProbeSettings, str]]:
+    sets: Sequence[VectorSet], probes: Iterable[str], sizes: Iterable[str]
+) -> Iterator[tuple[VectorSet, str, str]]:
     for vectors in sets:
-        for name, probe in settings.items():
-            yield vectors, probe, f"{vectors.name} · {name}"
+        for probe in probes:
+            for size in sizes:
+                yield vectors, probe, size
 
 
 def _mil(
