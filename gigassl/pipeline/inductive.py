@@ -18,6 +18,7 @@ from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import GigasslError, SettingsError
 from gigassl.evaluate.comparison import CompareSettings, compare
 from gigassl.evaluate.contamination import PRETRAINED_ON, contamination, seen_slides
+from gigassl.evaluate.mean_mlp import mean_mlp
 from gigassl.evaluate.predictions import Predictions, joined, save_predictions
 from gigassl.evaluate.pretraining_sets import PretrainingSet, Scope, pretraining_sets
 from gigassl.evaluate.probes import DEFAULT_METHODS, ProbeSettings, run_probe
@@ -87,9 +88,9 @@ def inductive(
 ) -> InductiveResult:  # fmt: skip
     """Pretrains a slide encoder in every training fold and probes it on the test slides.
 
-    The mean, and mean + deviation, of the tiles are probed beside it on the same splits. Trained
-    slide encoders and their vectors are kept in ``<out>.parts/``: an interrupted run goes on where
-    it was, and another probe trains nothing anew.
+    The mean, mean + deviation, and mean + MLP of the tiles stand beside it on the same splits.
+    Trained slide encoders and their vectors are kept in ``<out>.parts/``: an interrupted run goes
+    on where it was, and another probe trains nothing anew.
 
     Args:
         data: a bank, or bags.
@@ -153,10 +154,11 @@ class _Run:
             vectors = self._vectors(each, options)
             tables += zip(each.splits, self._probed(vectors, each), strict=True)
         own = [table for _, table in sorted(tables, key=lambda pair: pair[0])]
-        controls = [
-            run_probe(self.task, self._pooled(method), self.splits, settings=self.probe)
-            for method in _POOLED
-        ]
+        pooled = [self._pooled(method) for method in _POOLED]
+        controls = [run_probe(self.task, each, self.splits, settings=self.probe) for each in pooled]
+        controls.append(
+            mean_mlp(self.task, pooled[0], self.splits, seed=self.settings.pretrain.seed)
+        )
         return joined(self.task.kind, [*own, *controls], provenance=self._provenance())
 
     def _check(self, each: PretrainingSet) -> None:

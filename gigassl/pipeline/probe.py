@@ -12,6 +12,7 @@ from gigassl.bags.layouts import CoordsUnit
 from gigassl.errors import SettingsError
 from gigassl.evaluate.comparison import CompareSettings, Comparison, compare
 from gigassl.evaluate.contamination import contamination
+from gigassl.evaluate.mean_mlp import mean_mlp
 from gigassl.evaluate.patients import patient_level, patient_predictions
 from gigassl.evaluate.predictions import Predictions, joined, save_predictions
 from gigassl.evaluate.probes import DEFAULT_METHODS, ProbeSettings, run_probe
@@ -71,13 +72,15 @@ class ProbeResult:
 
     def summary(self) -> dict[str, Any]:
         """The result in plain values, for ``--json``."""
+        compared = as_records(self.comparison)
+        asked = [note for each in self.questions for note in each.notes]
         return {
+            **compared,
             "out": str(self.out),
             "splits": str(splits_beside(self.out)),
             "rows": len(self.predictions),
-            "notes": [*self.notes, *(note for asked in self.questions for note in asked.notes)],
-            "leaks": [note for asked in self.questions for note in asked.leaks.warnings()],
-            **as_records(self.comparison),
+            "notes": [*self.notes, *asked, *compared["notes"]],
+            "leaks": [note for each in self.questions for note in each.leaks.warnings()],
         }
 
     def sentence(self) -> str:
@@ -87,7 +90,7 @@ class ProbeResult:
             f"{len(self.predictions)} predictions in {self.out}; the splits in "
             f"{splits_beside(self.out)} (for the next method's --splits)"
         )
-        parts = ["\n".join([*asked, *self.notes]), as_text(self.comparison), where]
+        parts = ["\n".join([*asked, *self.notes]), as_text(self.comparison).rstrip(), where]
         return "\n\n".join(part for part in parts if part)
 
 
@@ -194,6 +197,11 @@ def _predicted(
     settings: Sequence[ProbeSettings], provenance: dict[str, Any],
 ) -> Predictions:  # fmt: skip
     tables = [_table(asked, of, vectors=each, settings=one) for each in vectors for one in settings]
+    tables += [
+        mean_mlp(asked.task, _read(asked, of, vectors=each), asked.splits, seed=of.split.seed)
+        for each in vectors
+        if each.control == "mean"
+    ]
     found = joined(asked.task.kind, tables, provenance=provenance)
     return patient_predictions(found) if of.patients == "predictions" else found
 
@@ -203,12 +211,18 @@ def _table(
 ) -> pa.Table:
     name = f"{vectors.name} · {settings.method}"
     log.info("task '%s': %s on %d splits", asked.task.name, name, len(asked.splits))
-    read = patient_level(asked.slides, vectors)[1] if of.patients == "vectors" else vectors
     # a control without a second stream of its own kind is read as it is
     return run_probe(
-        asked.task, replace(read, name=vectors.name), asked.splits, settings=settings, name=name,
+        asked.task, _read(asked, of, vectors=vectors), asked.splits, settings=settings, name=name,
         seed=of.split.seed,
     )  # fmt: skip
+
+
+def _read(asked: Question, of: TaskOptions, *, vectors: VectorSet) -> VectorSet:
+    """The vectors of the task's rows: slides, or patients where their slides' mean is wanted."""
+    if of.patients != "vectors":
+        return vectors
+    return replace(patient_level(asked.slides, vectors)[1], name=vectors.name)
 
 
 def _seen(opened: Sequence[OpenVectors], asked: Sequence[Question]) -> tuple[str, ...]:

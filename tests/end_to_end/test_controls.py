@@ -62,10 +62,11 @@ def test_a_spatial_slide_encoder_beats_its_controls_where_only_arrangement_diffe
     assert done.code == 0, done.err
     found = scores(done.out)
     assert set(found) == {
-        "", "tile-count", "mean", "mean+std", "random-weights", "shuffled-coordinates",
+        "", "tile-count", "mean", "mean+std", "mean+mlp", "random-weights",
+        "shuffled-coordinates",
     }  # fmt: skip
     # both slides of a pair hold the same tiles, so nothing that is blind to position can rank them
-    for blind in ("tile-count", "mean", "mean+std"):
+    for blind in ("tile-count", "mean", "mean+std", "mean+mlp"):
         assert found[blind]["auc_fold_mean"] == pytest.approx(0.5, abs=0.02)
     own = found[""]
     assert own["auc_fold_mean"] > 0.8
