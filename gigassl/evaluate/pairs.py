@@ -127,7 +127,7 @@ def _tests(
         tested = bootstrapped(ours, theirs, pooled=False, n_patients=block.n_patients, alpha=alpha)
         return [(BOOTSTRAP, f"{metric.title} {what}", tested)]
     by_set = _by_test_set(block, ours.folds - theirs.folds)
-    t = corrected_resampled_t(by_set, test_over_train=tested_over_trained(block), alpha=alpha)
+    t = corrected_resampled_t(by_set, test_over_train=correction_ratio(block), alpha=alpha)
     pooled = bootstrapped(ours, theirs, pooled=True, n_patients=block.n_patients, alpha=alpha)
     return [
         (RESAMPLED_T, f"mean {metric.title} over {n_sets} test sets", t),
@@ -141,7 +141,7 @@ def _by_test_set(block: Block, values: Float64[np.ndarray, " fold"]) -> Float64[
     return np.array([mean_of_known(values[block.test_sets == k][None])[0] for k in sets])
 
 
-def tested_over_trained(block: Block) -> float:
+def correction_ratio(block: Block) -> float:
     """Slides of a test set over those that it was drawn beside.
 
     That share is how much two random test sets have in common, which is what the correction is for

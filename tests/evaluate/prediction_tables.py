@@ -27,9 +27,9 @@ def task_of(
 
 
 def folds_of(task: Task, *, k: int = 4, size: str = "full", draw: int = 0) -> list[Split]:
-    """Folds by patient number, so that patients are never divided."""
+    """Folds of neighbouring pairs of patients, who are never divided."""
     order = {p: i for i, p in enumerate(dict.fromkeys(task.patient_ids))}
-    fold = np.array([order[p] % k for p in task.patient_ids])
+    fold = np.array([order[p] // 2 % k for p in task.patient_ids])
     return [
         Split(
             scheme="patient-kfold",
