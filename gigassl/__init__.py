@@ -23,12 +23,16 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.embed import EmbedSettings as EmbedSettings
     from gigassl.pipeline.embed import embed as embed
     from gigassl.pipeline.encode import encode as encode
+    from gigassl.pipeline.fit import FitSettings as FitSettings
+    from gigassl.pipeline.fit import fit as fit
     from gigassl.pipeline.import_model import import_model as import_model
     from gigassl.pipeline.import_vectors import ImportOptions as ImportOptions
     from gigassl.pipeline.import_vectors import import_vectors as import_vectors
     from gigassl.pipeline.inspection import inspect as inspect
     from gigassl.pipeline.jobs import RunOptions as RunOptions
     from gigassl.pipeline.merge import merge as merge
+    from gigassl.pipeline.predict import PredictOptions as PredictOptions
+    from gigassl.pipeline.predict import predict as predict
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
     from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
     from gigassl.pipeline.pretrain import pretrain as pretrain
@@ -60,10 +64,12 @@ _HOME = {
     "EmbedResult": "gigassl.pipeline.embed",
     "EmbedSettings": "gigassl.pipeline.embed",
     "EnsembleSettings": "gigassl.vectors.ensemble",
+    "FitSettings": "gigassl.pipeline.fit",
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
     "ImportOptions": "gigassl.pipeline.import_vectors",
     "NetworkSettings": "gigassl.pipeline.pretrain",
+    "PredictOptions": "gigassl.pipeline.predict",
     "PretrainOptions": "gigassl.pipeline.pretrain",
     "PretrainSettings": "gigassl.vectors.pretrain.settings",
     "RunOptions": "gigassl.pipeline.jobs",
@@ -81,6 +87,7 @@ _HOME = {
     "encode_bank": "gigassl.pipeline.bank",
     "estimate_bank": "gigassl.pipeline.bank",
     "examine": "gigassl.pipeline.doctor",
+    "fit": "gigassl.pipeline.fit",
     "import_model": "gigassl.pipeline.import_model",
     "import_vectors": "gigassl.pipeline.import_vectors",
     "inspect": "gigassl.pipeline.inspection",
@@ -94,6 +101,7 @@ _HOME = {
     "open_bank": "gigassl.bags.bank",
     "open_slide": "gigassl.slides.reader",
     "open_table": "gigassl.vectors.table",
+    "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
     "read_cohort": "gigassl.slides.cohort",
     "screen": "gigassl.pipeline.screen",

@@ -79,6 +79,7 @@ def _register() -> None:
         embed,
         encode,
         fewshot,
+        fit,
         import_model,
         import_vectors,
         inductive,
@@ -106,6 +107,8 @@ def _register() -> None:
     app.command(name="fewshot", epilog=fewshot.EXAMPLE)(fewshot.fewshot_command)
     app.command(name="inductive", epilog=inductive.EXAMPLE)(inductive.inductive_command)
     app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare_command)
+    app.command(name="fit", epilog=fit.FIT_EXAMPLE)(fit.fit_command)
+    app.command(name="predict", epilog=fit.PREDICT_EXAMPLE)(fit.predict_command)
     app.command(name="screen", epilog=screen.EXAMPLE)(screen.screen_command)
     app.command(name="sites", epilog=sites.EXAMPLE)(sites.sites_command)
     app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)

@@ -82,4 +82,4 @@ def test_clinical_variables_become_columns() -> None:
 def test_settings_out_of_range_are_refused() -> None:
     for wrong in ({"folds": 1}, {"strength": 0.0}, {"min_patients": 1}):
         with pytest.raises(SettingsError):
-            ScreenSettings(**wrong)  # type: ignore[arg-type]
+            ScreenSettings(**wrong)
