@@ -36,8 +36,10 @@ class CompareResult:
 
     def sentence(self) -> str:
         """The tables, then what was written."""
-        where = f"\n{self.files[0].parent}: {', '.join(path.name for path in self.files)}"
-        return as_text(self.comparison) + (where if self.files else "")
+        text = as_text(self.comparison)
+        if not self.files:
+            return text
+        return f"{text}\n{self.files[0].parent}: {', '.join(path.name for path in self.files)}"
 
     def summary(self) -> dict[str, Any]:
         """The numbers, JSON-ready."""

@@ -40,7 +40,8 @@ def score_of(
     """Binormal scores of that AUC; slides of a patient correlate at .6."""
     shift = np.sqrt(2) * norm.ppf(true_auc)
     of_patient = np.sqrt(0.6) * rng.standard_normal(patients.max() + 1)[patients]
-    return shift * labels + of_patient + np.sqrt(0.4) * rng.standard_normal(len(labels))
+    score: np.ndarray = shift * labels + of_patient
+    return score + np.sqrt(0.4) * rng.standard_normal(len(labels))
 
 
 def bootstrapped(labels: np.ndarray, score: np.ndarray, patients: np.ndarray) -> np.ndarray:
