@@ -147,6 +147,8 @@ class Queue:
         return np.sort(self._rows[chosen & ~kept]), np.sort(self._rows[chosen & kept])
 
     def _validation_rows(self, share: float) -> Bool[np.ndarray, " row"]:
+        if share == 0:
+            return np.zeros(len(self._rows), dtype=bool)
         side: dict[str, bool] = {}
         seen: dict[int, tuple[int, int]] = {}
         for name, stratum in zip(self._names, self._strata, strict=True):

@@ -87,10 +87,15 @@ def _neighbours(
         rows = np.arange(start, min(start + _ROWS, len(vectors)))
         other = patient[rows, None] != patient[None, :]
         similar = np.where(other, rows_of_unit[rows] @ rows_of_unit.T, -np.inf)
-        nearest = np.argsort(-similar, axis=1, kind="stable")[:, :neighbours]
-        near = np.zeros_like(other)
-        np.put_along_axis(near, nearest, values=True, axis=1)
-        yield rows, near & other, other
+        yield rows, _largest(similar, n=min(neighbours, len(vectors))) & other, other
+
+
+def _largest(values: Float[np.ndarray, "some slide"], *, n: int) -> Bool[np.ndarray, "some slide"]:
+    """Which are the n largest of each row; of equal ones, the first (no sort, which is slow)."""
+    last = np.partition(values, -n, axis=1)[:, -n, None]
+    above, equal = values > last, values == last
+    free = n - above.sum(axis=1, keepdims=True)
+    return above | (equal & (np.cumsum(equal, axis=1) <= free))
 
 
 def _counts(

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Literal
 
@@ -54,9 +55,8 @@ class SplitList:
     test: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        counts = Counter((*self.train, *self.val, *self.test))
-        twice = [name for name, count in counts.items() if count > 1]
-        if twice:
+        if len(set(self.slide_ids)) < len(self.slide_ids):
+            twice = [name for name, count in Counter(self.slide_ids).items() if count > 1]
             raise SettingsError(f"{self.where} names {len(twice)} slides twice: {some(twice)}")
         for side in ("train", "test"):
             if not getattr(self, side):
@@ -204,8 +204,8 @@ def _of_column(
     unknown = sorted(set(cells) - {*_SIDES, "-1", "-1.0", ""})
     if unknown:
         raise SettingsError(f"{where}: expected train, val, test or -1; got {some(unknown)}")
-    pairs = list(zip(table.slide_ids or (), cells, strict=True))
-    names = {side: tuple(name for name, cell in pairs if cell == side) for side in _SIDES}
+    names = {side: tuple(compress(table.slide_ids or (), (cell == side for cell in cells)))
+             for side in _SIDES}  # fmt: skip
     return SplitList(
         where=where, scheme=scheme, train_size=train_size, draw=draw, fold=fold,
         train=names["train"], val=names["val"], test=names["test"],
