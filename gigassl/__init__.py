@@ -12,11 +12,13 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.bank_draws import DrawSettings as DrawSettings
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
+    from gigassl.evaluate.comparison import CompareSettings as CompareSettings
     from gigassl.evaluate.screening import ScreenSettings as ScreenSettings
     from gigassl.pipeline.bank import BankSettings as BankSettings
     from gigassl.pipeline.bank import encode_bank as encode_bank
     from gigassl.pipeline.bank import estimate_bank as estimate_bank
     from gigassl.pipeline.bank_merge import merge_banks as merge_banks
+    from gigassl.pipeline.compare import compare_files as compare_files
     from gigassl.pipeline.demo import demo as demo
     from gigassl.pipeline.doctor import examine as examine
     from gigassl.pipeline.embed import EmbedResult as EmbedResult
@@ -60,6 +62,7 @@ _HOME = {
     "AugmentationSettings": "gigassl.tiles.augmentation",
     "BankSettings": "gigassl.pipeline.bank",
     "Cohort": "gigassl.slides.cohort",
+    "CompareSettings": "gigassl.evaluate.comparison",
     "DrawSettings": "gigassl.bags.bank_draws",
     "EmbedResult": "gigassl.pipeline.embed",
     "EmbedSettings": "gigassl.pipeline.embed",
@@ -80,6 +83,7 @@ _HOME = {
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
     "ViewSettings": "gigassl.vectors.views",
+    "compare_files": "gigassl.pipeline.compare",
     "demo": "gigassl.pipeline.demo",
     "embed": "gigassl.pipeline.embed",
     "embed_bag": "gigassl.vectors.ensemble",

@@ -41,7 +41,8 @@ def score_of(
     shift = np.sqrt(2) * norm.ppf(true_auc)
     of_patient = np.sqrt(0.6) * rng.standard_normal(patients.max() + 1)[patients]
     score: np.ndarray = shift * labels + of_patient
-    return score + np.sqrt(0.4) * rng.standard_normal(len(labels))
+    score += np.sqrt(0.4) * rng.standard_normal(len(labels))
+    return score
 
 
 def bootstrapped(labels: np.ndarray, score: np.ndarray, patients: np.ndarray) -> np.ndarray:
