@@ -113,14 +113,17 @@ def fit_mil(
         SettingsError: a model that cannot learn this task.
         GigasslError: the loss became infinite.
     """
-    training = _Training(task, split, reader, settings=settings)
+    training = MilTraining(task, split, reader, settings=settings)
     for loss in training.epochs():
         (monitor or Quiet()).epoch_done(loss, epochs=settings.epochs)
     return training.fitted()
 
 
-class _Training:
-    """One training: what is learned from what, and how far it is."""
+class MilTraining:
+    """One training: what is learned from what, and how far it is.
+
+    Arguments as of ``fit_mil``.
+    """
 
     def __init__(
         self, task: Task, split: Split, reader: BagReader, *, settings: MilSettings
@@ -159,6 +162,14 @@ class _Training:
             if epoch + 1 >= settings.least_epochs and waited >= settings.patience:
                 return
 
+    def order(self, epoch: int) -> Int64[np.ndarray, " turn"]:
+        """The training rows as an epoch takes them; drawn with repeats where balance says so."""
+        generator = self.chance.shared("deal", epoch)
+        if self.settings.balance == "sampling" and self.task.kind == "classification":
+            share = self.share / self.share.sum()
+            return generator.choice(self.train, size=len(self.train), p=share)
+        return generator.permutation(self.train)
+
     def fitted(self) -> FittedMil:
         """The model with the weights of its best epoch."""
         if self.best:
@@ -185,7 +196,7 @@ class _Training:
 
     def _train_epoch(self, epoch: int) -> float:
         self.model.train()
-        order = self._order(epoch)
+        order = self.order(epoch)
         losses = []
         with self.chance.epoch(epoch, device=self.reader.device) as generator:
             for number in range(self.n_batches):
@@ -200,13 +211,6 @@ class _Training:
                 "lower learning rate, or standardised features"
             )
         return loss
-
-    def _order(self, epoch: int) -> Int64[np.ndarray, " turn"]:
-        generator = self.chance.shared("deal", epoch)
-        if self.settings.balance == "sampling" and self.task.kind == "classification":
-            share = self.share / self.share.sum()
-            return generator.choice(self.train, size=len(self.train), p=share)
-        return generator.permutation(self.train)
 
     def _set_rate(self, step: int) -> None:
         settings = self.settings

@@ -19,8 +19,8 @@ def random_bags(sizes: list[int], seed: int, *, dim: int = DIM) -> list[Tensor]:
     return [2 * torch.randn(size, dim, generator=generator) for size in sizes]
 
 
-def packed(bags: list[Tensor], *, rows: int = 64) -> PackedBags:
-    return packed_bags(bags, rows=rows)
+def packed(bags: list[Tensor], *, height: int | None = None) -> PackedBags:
+    return packed_bags(bags, height=height)
 
 
 def some_task(n: int = 40, *, kind: Kind = "classification", classes: int = 2) -> Task:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from gigassl.evaluate.mil import bags as mil_bags
 from gigassl.evaluate.mil.bags import BagReader, class_share, standard_of
-from gigassl.evaluate.mil.packed import ROWS
 from gigassl.vectors.tile_store import TileStore, store_of_bank
 from tests.evaluate.mil.bags import SEEDS, some_task, store_for
 from tests.vectors.stores import small_bank
@@ -28,7 +27,7 @@ def test_a_batch_holds_the_bags_in_float32_padded_with_rows_of_zeros() -> None:
     store = store_for(some_task())
     found = BagReader(store=store, device=CPU).batch([3, 0, 7])
     assert found.features.dtype == torch.float32
-    assert len(found.features) % ROWS == 0
+    assert len(found.features) % 64 == 0
     for tiles, slide in zip(found.split(found.features), [3, 0, 7], strict=True):
         torch.testing.assert_close(tiles, rows_of_slide(store, slide))
     assert not found.features[found.n_tiles :].any()
