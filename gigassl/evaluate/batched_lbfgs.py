@@ -65,10 +65,10 @@ def minimise(
     Args:
         gradient: of the functions.
         start: where to begin.
-        inverse: the inverse of about the second derivative, applied to gradients; it begins each
-            recursion, and measures the error: the root of gradient · inverse(gradient), which is
-            twice the distance of the value from its minimum, where the inverse is exact.
-        tolerance: of that error.
+        inverse: about the inverse second derivative, applied to gradients; it begins each
+            recursion.
+        tolerance: of the error, the root of gradient · inverse second derivative · gradient as far
+            as it is known by then; half of its square is how far a value is above its minimum.
         evaluations: at most so many batches of gradients.
     """
     everything = torch.arange(len(start), device=start.device)
@@ -84,16 +84,15 @@ def minimise(
         _advance(search, gradient, inverse)
         done += 1
         found[search.index] = search.point
-        running = _errors(search, inverse)
+        running = _errors(search)
         error[search.index] = running
         if (running <= tolerance).any():
             search = search.keep(running > tolerance)
     return Minimum(points=found, error=error, evaluations=done)
 
 
-def _errors(search: _Search, inverse: Gradient) -> Float[Tensor, " problem"]:
-    moved = inverse(search.gradient, search.index)
-    return (search.gradient * moved).sum(1).clamp_min(0).sqrt()
+def _errors(search: _Search) -> Float[Tensor, " problem"]:
+    return (-(search.gradient * search.direction).sum(1)).clamp_min(0).sqrt()
 
 
 def _advance(search: _Search, gradient: Gradient, inverse: Gradient) -> None:

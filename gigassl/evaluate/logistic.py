@@ -1,6 +1,7 @@
 """Logistic regressions that share their rows, solved together: labels, folds, penalties, C."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,9 +10,15 @@ from torch import Tensor
 
 from gigassl.errors import GigasslError, SettingsError
 from gigassl.evaluate.batched_lbfgs import minimise
+from gigassl.evaluate.logistic_batch import Batch, Inverses
+from gigassl.evaluate.narrow import narrowed
+from gigassl.vectors.matmul import fast_matmul
 
 _TOLERANCE = 1e-6
-_EVALUATIONS = 2000
+_ROUGH = 1.5e-3  # where float32 ends and float64 takes over
+# gradients before second derivatives are looked at anew
+_ROUGH_ROUNDS, _ROUNDS = (10, *(15,) * 5), (15,) * 60
+_FAR = 1.0  # an error from which on a problem is worth second derivatives of its own
 _ENTRIES_AT_ONCE = 1 << 23  # problems × classes × rows: what bounds the memory
 
 
@@ -56,6 +63,13 @@ class LogisticProblems:
 
     def __len__(self) -> int:
         return len(self.strengths)
+
+    def some(self, index: Int64[np.ndarray, " some"]) -> "LogisticProblems":
+        """Some of them."""
+        return replace(
+            self, label_of=self.label_of[index], weight_of=self.weight_of[index],
+            penalty_of=self.penalty_of[index], strengths=self.strengths[index],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,148 +117,167 @@ def row_weights(
     return weights
 
 
-def solve_logistic(rows: Float[np.ndarray, "row dim"], problems: LogisticProblems) -> LogisticFits:
+def solve_logistic(
+    rows: Float[np.ndarray, "row dim"], problems: LogisticProblems, *,
+    tolerance: float = _TOLERANCE,
+) -> LogisticFits:  # fmt: skip
     """The minima of all problems, as scikit-learn's ``LogisticRegression`` finds when it converges.
+
+    All problems go down together, by L-BFGS whose first guess of the second derivative is that of
+    problems that are alike, in float32 as far as that is exact and then in float64. Rows wider than
+    they are many are first rotated into the space that they span.
+
+    Args:
+        rows: what all problems share.
+        problems: what is solved.
+        tolerance: of each problem's ``error``; probabilities err by a few times as much.
 
     Raises:
         GigasslError: one did not converge.
     """
+    if rows.shape[1] > len(rows):
+        return _solve_wide(rows, problems, tolerance=tolerance)
     outputs = 1 if problems.n_classes == 2 else problems.n_classes
-    per_problem = outputs * len(rows)
-    size = max(1, _ENTRIES_AT_ONCE // per_problem)
-    found = [
-        _solve(rows, problems, np.arange(first, min(first + size, len(problems))))
-        for first in range(0, len(problems), size)
-    ]
+    size = max(1, _ENTRIES_AT_ONCE // (outputs * len(rows)))
+    return _joined(
+        [
+            _solve(rows, problems.some(index), tolerance=tolerance)
+            for index in np.split(np.arange(len(problems)), range(size, len(problems), size))
+        ]
+    )
+
+
+def _joined(parts: Sequence[LogisticFits]) -> LogisticFits:
     return LogisticFits(
-        coefficients=np.concatenate([f.coefficients for f in found]),
-        intercepts=np.concatenate([f.intercepts for f in found]),
-        error=np.concatenate([f.error for f in found]),
+        coefficients=np.concatenate([part.coefficients for part in parts]),
+        intercepts=np.concatenate([part.intercepts for part in parts]),
+        error=np.concatenate([part.error for part in parts]),
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Batch:
-    """Tensors of some problems; ``dim`` counts a last column of ones, for the intercept."""
-
-    rows: Float[Tensor, "row dim"]
-    targets: Float[Tensor, "problem output row"]
-    weights: Float[Tensor, "problem 1 row"]
-    penalty: Float[Tensor, "problem 1 dim"]
-    free: Float[Tensor, "problem 1 dim"]
-    absent: Float[Tensor, "problem output 1"]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (*self.targets.shape[:2], self.rows.shape[1])
-
-    def probabilities(
-        self, points: Float[Tensor, "some variable"], index: Int64[Tensor, " some"]
-    ) -> Float[Tensor, "some output row"]:
-        _, outputs, dim = self.shape
-        logits = (points.reshape(-1, dim) @ self.rows.T).reshape(len(points), outputs, -1)
-        if outputs == 1:
-            return logits.sigmoid_()
-        return (logits + self.absent[index]).softmax(dim=1)
-
-    def gradient(
-        self, points: Float[Tensor, "some variable"], index: Int64[Tensor, " some"]
-    ) -> Float[Tensor, "some variable"]:
-        _, outputs, dim = self.shape
-        miss = self.probabilities(points, index).sub_(self.targets[index]).mul_(self.weights[index])
-        slope = (miss.reshape(-1, miss.shape[2]) @ self.rows).reshape(-1, outputs, dim)
-        slope += self.penalty[index] * points.reshape(-1, outputs, dim)
-        slope *= self.free[index]
-        return slope.reshape(points.shape)
-
-
-def _batch(
-    rows: Float[np.ndarray, "row dim"], problems: LogisticProblems,
-    index: Int64[np.ndarray, " problem"],
-) -> _Batch:  # fmt: skip
-    labels = problems.labels[problems.label_of[index]]
-    weights = problems.weights[problems.weight_of[index]] * problems.strengths[index, None]
-    classes = (
-        np.arange(problems.n_classes)[1:]
-        if problems.n_classes == 2
-        else np.arange(problems.n_classes)
+def _solve_wide(
+    rows: Float[np.ndarray, "row dim"], problems: LogisticProblems, *, tolerance: float
+) -> LogisticFits:
+    """Problems of one scaling at a time: the space that rows span depends on it."""
+    order, parts = [], []
+    for number in np.unique(problems.penalty_of):
+        index = np.flatnonzero(problems.penalty_of == number)
+        factors = problems.penalties[number] ** -0.5  # 0 for columns that are left out
+        narrow = narrowed(rows.astype(np.float64) * factors)
+        axes = narrow.rows.shape[1]
+        part = replace(
+            problems.some(index),
+            penalties=np.ones((1, axes)),
+            penalty_of=np.zeros_like(index),
+        )
+        fits = solve_logistic(narrow.rows, part, tolerance=tolerance)
+        wide = narrow.widened(fits.coefficients.reshape(-1, axes)) * factors
+        shape = (*fits.intercepts.shape, rows.shape[1])
+        parts.append(replace(fits, coefficients=wide.reshape(shape)))
+        order.append(index)
+    found, back = _joined(parts), np.argsort(np.concatenate(order))
+    return LogisticFits(
+        coefficients=found.coefficients[back],
+        intercepts=found.intercepts[back],
+        error=found.error[back],
     )
+
+
+def _batch(rows: Float[np.ndarray, "row dim"], problems: LogisticProblems) -> Batch:
+    labels = problems.labels[problems.label_of]
+    weights = problems.weights[problems.weight_of] * problems.strengths[:, None]
+    # of two classes, the logit is that of the second
+    classes = np.arange(problems.n_classes)[1 if problems.n_classes == 2 else 0 :]
     targets = labels[:, None, :] == classes[None, :, None]
     absent = ~(targets & (weights[:, None] > 0)).any(axis=2, keepdims=True)
-    penalty = np.pad(problems.penalties[problems.penalty_of[index]], ((0, 0), (0, 1)))
+    penalty = np.pad(problems.penalties[problems.penalty_of], ((0, 0), (0, 1)))
     free = np.isfinite(penalty)
-    return _Batch(
-        rows=torch.from_numpy(np.pad(rows.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)),
+    ones = np.pad(rows.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
+    return Batch(
+        rows=torch.from_numpy(ones),
         targets=torch.from_numpy(targets.astype(np.float64)),
         weights=torch.from_numpy(weights[:, None]),
         penalty=torch.from_numpy(np.where(free, penalty, 1.0)[:, None]),
         free=torch.from_numpy(free[:, None].astype(np.float64)),
         absent=torch.from_numpy(np.where(absent & (problems.n_classes > 2), -np.inf, 0.0)),
+        label=torch.from_numpy(problems.label_of),
     )
 
 
 def _solve(
-    rows: Float[np.ndarray, "row dim"], problems: LogisticProblems,
-    index: Int64[np.ndarray, " problem"],
-) -> LogisticFits:  # fmt: skip
-    batch = _batch(rows, problems, index)
-    count, outputs, dim = batch.shape
-    group, inverses = _first_inverses(batch, problems.strengths[index])
-
-    def inverse(slopes: Tensor, some: Tensor) -> Tensor:
-        moved = _applied(inverses, group[some], slopes).reshape(-1, outputs, dim)
-        return (moved * batch.free[some]).reshape(slopes.shape)
-
-    start = torch.zeros(count, outputs * dim, dtype=torch.float64)
-    end = minimise(
-        batch.gradient, start, inverse=inverse, tolerance=_TOLERANCE, evaluations=_EVALUATIONS
-    )
-    if not bool((end.error <= _TOLERANCE).all()):
-        raise GigasslError(
-            f"{int((end.error > _TOLERANCE).sum())} of {count} logistic regressions did not "
-            f"converge in {end.evaluations} steps; choose a smaller C, or scale the vectors"
-        )
-    points = end.points.reshape(count, outputs, dim).numpy()
+    rows: Float[np.ndarray, "row dim"], problems: LogisticProblems, *, tolerance: float
+) -> LogisticFits:
+    used = (problems.weights[np.unique(problems.weight_of)] > 0).any(axis=0)
+    learned = rows[used].astype(np.float64)
+    # columns of like size about zero, whatever the units: the penalties carry the change
+    centre, scale = learned.mean(axis=0), learned.std(axis=0)
+    scale = np.where(scale > 1e-12 * (np.abs(centre) + 1e-12), scale, 1.0)
+    batch = _batch(
+        (learned - centre) / scale,
+        replace(
+            problems, labels=problems.labels[:, used], weights=problems.weights[:, used],
+            penalties=problems.penalties / scale**2,
+        ),
+    )  # fmt: skip
+    points, error = _minima(batch, tolerance=tolerance)
+    coefficients = points[:, :, :-1] / scale
+    intercepts = points[:, :, -1] - coefficients @ centre
     return LogisticFits(
-        coefficients=points[:, :, :-1],
-        intercepts=points[:, :, -1] + batch.absent[:, :, 0].numpy(),
-        error=end.error.numpy(),
+        coefficients=coefficients,
+        intercepts=intercepts + batch.absent[:, :, 0].numpy(),
+        error=error,
     )
 
 
-def _first_inverses(
-    batch: _Batch, strengths: Float64[np.ndarray, " problem"]
-) -> tuple[Int64[Tensor, " problem"], Float[Tensor, "group dim dim"]]:
-    """Inverse second derivatives at zero, one for problems of like weight, and each one's group."""
-    weight = batch.weights.sum(dim=(1, 2))
-    level = weight.log2().round()
-    levels, group = level.unique(return_inverse=True)
-    share = 0.25 if batch.shape[1] == 1 else (batch.shape[1] - 1) / batch.shape[1] ** 2
-    made = []
-    for number in range(len(levels)):
-        members = group == number
-        curvature = batch.weights[members].mean(dim=(0, 1)) * share
-        made.append(_inverse(batch.rows, curvature, batch.penalty[members].mean(dim=(0, 1))))
-    return group, torch.stack(made)
+def _minima(
+    batch: Batch, *, tolerance: float
+) -> tuple[Float64[np.ndarray, "problem output dim"], Float64[np.ndarray, " problem"]]:
+    rounded = batch.rounded()
+    start = torch.zeros(batch.count, batch.outputs * batch.dim, dtype=torch.float64)
+    with fast_matmul("cpu"):
+        search = _Search(rounded=rounded, points=start, inverses=rounded.inverses())
+        search.go_on(rounded, rounds=_ROUGH_ROUNDS, tolerance=_ROUGH)
+        error = search.go_on(batch, rounds=_ROUNDS, tolerance=tolerance)
+    late = int((error > tolerance).sum())
+    if late:
+        raise GigasslError(
+            f"{late} of {batch.count} logistic regressions did not converge in {sum(_ROUNDS)} "
+            "steps; choose a smaller C, or scale the vectors"
+        )
+    return search.points.reshape(batch.count, batch.outputs, batch.dim).numpy(), error.numpy()
 
 
-def _inverse(
-    rows: Float[Tensor, "row dim"], curvature: Float[Tensor, " row"],
-    penalty: Float[Tensor, " dim"],
-) -> Float[Tensor, "dim dim"]:  # fmt: skip
-    second = (rows * curvature[:, None]).T @ rows
-    second.diagonal().add_(penalty)
-    return torch.cholesky_inverse(torch.linalg.cholesky(second))
+@dataclass(kw_only=True, eq=False)
+class _Search:
+    """Points on their way to the minima, and inverse second derivatives near them."""
 
+    rounded: Batch
+    points: Float64[Tensor, "problem variable"]
+    inverses: Inverses
 
-def _applied(
-    inverses: Float[Tensor, "group dim dim"], group: Int64[Tensor, " some"],
-    slopes: Float[Tensor, "some variable"],
-) -> Float[Tensor, "some variable"]:  # fmt: skip
-    dim = inverses.shape[1]
-    out = torch.empty_like(slopes)
-    for number in group.unique().tolist():
-        members = group == number
-        part = slopes[members].reshape(-1, dim) @ inverses[number]
-        out[members] = part.reshape(-1, slopes.shape[1])
-    return out
+    def go_on(
+        self, batch: Batch, *, rounds: Sequence[int], tolerance: float
+    ) -> Float64[Tensor, " problem"]:
+        """Rounds in the batch's precision, after each of which derivatives are looked at anew."""
+        left = torch.arange(batch.count)
+        error = torch.full((batch.count,), torch.inf, dtype=torch.float64)
+        for number, evaluations in enumerate(rounds):
+            part, near = batch.some(left), self.inverses.some(left)
+            end = minimise(
+                part.gradient, self.points[left].to(batch.rows.dtype), inverse=near.applied,
+                tolerance=tolerance, evaluations=evaluations,
+            )  # fmt: skip
+            self.points[left], error[left] = end.points.double(), end.error.double()
+            left = left[error[left] > tolerance]
+            # early on one's own derivatives do not last
+            alone = (error[left] > _FAR) & (number > 0) | (number > 2)
+            self._renew(left[alone], each=True)
+            self._renew(left[~alone], each=False)
+            if not len(left):
+                break
+        return error
+
+    def _renew(self, index: Int64[Tensor, " some"], *, each: bool) -> None:
+        if len(index):
+            near = self.rounded.some(index).inverses(self.points[index].float(), each=each)
+            self.inverses = self.inverses.renewed(index, near)
