@@ -1,15 +1,15 @@
 """Few-shot draws of splits that are there already: the same test sets, less to learn from."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int64
 
 from gigassl.errors import SettingsError
-from gigassl.evaluate.draws import Queue, quotas
-from gigassl.evaluate.split import FULL, Split
-from gigassl.evaluate.splits import SplitSettings, strata_of
+from gigassl.evaluate.draws import quotas
+from gigassl.evaluate.split import Split
+from gigassl.evaluate.splits import SplitSettings, draws_of, held_by, strata_of
 from gigassl.evaluate.task import Task
 
 
@@ -55,10 +55,11 @@ def few_shots(task: Task, wholes: Sequence[Split], *, settings: SplitSettings) -
             "are tested in the same split"
         )
     sizes, refused = _possible(task, trains, sizes=settings.train_sizes)
+    possible = replace(settings, train_sizes=sizes)
     splits = [
         each
         for whole, train in zip(wholes, trains, strict=True)
-        for each in _draws(task, whole, train, settings=settings, sizes=sizes)
+        for each in draws_of(task, replace(whole, train=train, val=train[:0]), settings=possible)
     ]
     return FewShots(splits=tuple(splits), sizes=sizes, notes=(*notes, *refused))
 
@@ -89,25 +90,4 @@ def _counts(
     task: Task, train: Int64[np.ndarray, " train"], *, size: str, where: str
 ) -> Int64[np.ndarray, " stratum"]:
     strata = strata_of(task)
-    held = np.bincount(strata[train], minlength=int(strata.max()) + 1)
-    return quotas(size, held, classes=bool(task.classes), where=where)
-
-
-def _draws(
-    task: Task, whole: Split, train: Int64[np.ndarray, " train"], *, settings: SplitSettings,
-    sizes: Sequence[str],
-) -> Iterator[Split]:  # fmt: skip
-    # sorted by name, so that the order of the slides says nothing
-    rows = np.array(sorted(train, key=lambda row: task.slide_ids[row]), dtype=np.int64)
-    for draw in range(settings.draws):
-        rng = np.random.default_rng((settings.seed, whole.draw, whole.fold, draw))
-        queue = Queue(rows, strata=strata_of(task), patients=task.patient_ids, rng=rng)
-        for size in sizes:
-            if draw and size == FULL:
-                continue
-            counts = _counts(task, rows, size=size, where=whole.title)
-            learned, kept = queue.take(counts, validation=settings.validation)
-            yield Split(
-                scheme=whole.scheme, train_size=size, draw=whole.draw * settings.draws + draw,
-                fold=whole.fold, train=learned, test=whole.test, val=kept,
-            )  # fmt: skip
+    return quotas(size, held_by(strata, train), classes=bool(task.classes), where=where)

@@ -95,7 +95,8 @@ def _largest(values: Float[np.ndarray, "some slide"], *, n: int) -> Bool[np.ndar
     last = np.partition(values, -n, axis=1)[:, -n, None]
     above, equal = values > last, values == last
     free = n - above.sum(axis=1, keepdims=True)
-    return above | (equal & (np.cumsum(equal, axis=1) <= free))
+    largest: Bool[np.ndarray, "some slide"] = above | (equal & (np.cumsum(equal, axis=1) <= free))
+    return largest
 
 
 def _counts(

@@ -76,8 +76,15 @@ def make_splits(task: Task, settings: SplitSettings) -> tuple[Split, ...]:
         split
         for repeat in range(settings.repeats)
         for fold, tested in enumerate(_TEST_SETS[settings.scheme](task, settings, repeat))
-        for split in _draws(task, settings, tested=tested, repeat=repeat, fold=fold)
-    )
+        for split in draws_of(
+            task,
+            Split(
+                scheme=settings.scheme, draw=repeat, fold=fold, train=np.flatnonzero(~tested),
+                test=np.flatnonzero(tested),
+            ),
+            settings=settings,
+        )
+    )  # fmt: skip
 
 
 def strata_of(task: Task) -> Int64[np.ndarray, " slide"]:
@@ -217,27 +224,41 @@ _TEST_SETS: Mapping[str, _TestSets] = {
 }
 
 
-def _draws(
-    task: Task, settings: SplitSettings, *, tested: Bool[np.ndarray, " slide"], repeat: int,
-    fold: int,
-) -> Iterator[Split]:  # fmt: skip
-    """The splits of one test set: every draw, every training size."""
+def draws_of(task: Task, whole: Split, *, settings: SplitSettings) -> Iterator[Split]:
+    """The splits of one test set: every draw, every training size of the settings.
+
+    Args:
+        task: what is divided.
+        whole: the test set, and all that there is to learn from in ``train``; its ``draw`` is the
+            number of the repeat.
+        settings: training sizes, draws, seed and validation.
+
+    Raises:
+        SettingsError: training sizes that the training set cannot give.
+    """
     # sorted by name, so that the order of the slides says nothing
-    train = np.array(sorted(np.flatnonzero(~tested), key=lambda i: task.slide_ids[i]), dtype=int)
+    rows = np.array(sorted(whole.train, key=lambda row: task.slide_ids[row]), dtype=np.int64)
     strata = strata_of(task)
-    held = np.bincount(strata[train], minlength=int(strata.max()) + 1)
+    held = held_by(strata, rows)
     for draw in range(settings.draws):
-        rng = np.random.default_rng((settings.seed, repeat, fold, draw))
-        queue = Queue(train, strata=strata, patients=task.patient_ids, rng=rng)
+        rng = np.random.default_rng((settings.seed, whole.draw, whole.fold, draw))
+        queue = Queue(rows, strata=strata, patients=task.patient_ids, rng=rng)
         for size in settings.train_sizes:
             if draw and size == FULL:
                 continue
             counts = quotas(
                 size, held, classes=bool(task.classes),
-                where=f"fold {fold} (repeat {repeat}) of {settings.scheme}",
+                where=f"fold {whole.fold} (repeat {whole.draw}) of {whole.scheme}",
             )  # fmt: skip
             learned, kept = queue.take(counts, validation=settings.validation)
             yield Split(
-                scheme=settings.scheme, train_size=size, draw=repeat * settings.draws + draw,
-                fold=fold, train=learned, test=np.flatnonzero(tested), val=kept,
+                scheme=whole.scheme, train_size=size, draw=whole.draw * settings.draws + draw,
+                fold=whole.fold, train=learned, test=whole.test, val=kept,
             )  # fmt: skip
+
+
+def held_by(
+    strata: Int64[np.ndarray, " slide"], rows: Int64[np.ndarray, " row"]
+) -> Int64[np.ndarray, " stratum"]:
+    """How many of some rows each stratum holds."""
+    return np.bincount(strata[rows], minlength=int(strata.max()) + 1)
