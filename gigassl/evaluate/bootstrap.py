@@ -151,32 +151,24 @@ def resample(
     """Every metric of every method of a block, by (method, metric), on the same draws."""
     folds = [np.flatnonzero(block.folds == fold) for fold in range(block.n_folds)]
     repeats = [np.flatnonzero(block.draws == draw) for draw in range(int(block.draws.max()) + 1)]
+    # with one fold a repeat, pooled is the mean over folds
+    parts = folds if len(folds) == len(repeats) else [*folds, *repeats]
     pairs = [(said, metric) for said in block.methods for metric in metrics]
-    parts: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {
-        (said.method, metric.name): [] for said, metric in pairs
-    }
-    chunk = max(1, _CELLS // max(len(block.patients), block.n_patients))
-    for counts in patient_counts(block.n_patients, settings=settings, chunk=chunk):
-        for said, metric in pairs:
-            in_folds = _in_parts(block, said, metric, rows=folds, counts=counts)
-            # with one fold a repeat, pooled is the mean over folds
-            whole = (
-                in_folds
-                if len(folds) == len(repeats)
-                else _in_parts(block, said, metric, rows=repeats, counts=counts)
-            )
-            parts[said.method, metric.name].append((in_folds, whole))
-    found = {}
-    for said, metric in pairs:
-        drawn = [
-            np.concatenate(side) for side in zip(*parts[said.method, metric.name], strict=True)
+    chunk = max(1, _CELLS // max(block.n_patients, *(len(part) for part in parts)))
+    drawn = np.concatenate(
+        [
+            _drawn(block, pairs, parts=parts, counts=counts)
+            for counts in patient_counts(block.n_patients, settings=settings, chunk=chunk)
         ]
+    )
+    found = {}
+    for (said, metric), draws in zip(pairs, np.moveaxis(drawn, 1, 0), strict=True):
         found[said.method, metric.name] = Resampled(
             folds=values_in(block, said, metric, rows=folds),
-            fold_mean=mean_of_known(drawn[0]),
+            fold_mean=mean_of_known(draws[:, : len(folds)]),
             pooled=float(mean_of_known(values_in(block, said, metric, rows=repeats)[None])[0]),
-            pooled_draws=mean_of_known(drawn[1]),
-            undefined=float(np.isnan(drawn[0]).mean()),
+            pooled_draws=mean_of_known(draws[:, len(parts) - len(repeats) :]),
+            undefined=float(np.isnan(draws[:, : len(folds)]).mean()),
         )
     return found
 
@@ -199,11 +191,13 @@ def mean_of_known(
     return mean
 
 
-def _in_parts(
-    block: Block, said: Said, metric: Metric, *, rows: Sequence[np.ndarray], counts: np.ndarray
-) -> np.ndarray:
-    columns = []
-    for part in rows:
-        drawn = counts[:, block.patients[part]]
-        columns.append(metric.draws(block.outcome.rows(part), said.output[part], drawn))
-    return np.stack(columns, axis=1)
+def _drawn(
+    block: Block, pairs: Sequence[tuple[Said, Metric]], *, parts: Sequence[np.ndarray],
+    counts: np.ndarray,
+) -> Float64[np.ndarray, "draw pair part"]:  # fmt: skip
+    values = np.empty((len(counts), len(pairs), len(parts)))
+    for k, part in enumerate(parts):
+        rows, outcome = counts[:, block.patients[part]], block.outcome.rows(part)
+        for m, (said, metric) in enumerate(pairs):
+            values[:, m, k] = metric.draws(outcome, said.output[part], rows)
+    return values

@@ -174,8 +174,9 @@ def _binary_calibration_error(
     place = _quotient(_midranks(score, counts), total[:, None])
     excess = counts * (score - positive)
     bins = np.minimum(np.nan_to_num(place) * N_BINS, N_BINS - 1).astype(np.int64)
-    gaps = [np.abs(np.where(bins == b, excess, 0).sum(axis=1)) for b in range(N_BINS)]
-    return _quotient(np.sum(gaps, axis=0), total)
+    bins += N_BINS * np.arange(len(counts))[:, None]
+    sums = np.bincount(bins.ravel(), weights=excess.ravel(), minlength=N_BINS * len(counts))
+    return _quotient(np.abs(sums).reshape(-1, N_BINS).sum(axis=1), total)
 
 
 def _midranks(values: np.ndarray, counts: Counts) -> np.ndarray:
