@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gigassl.errors import SettingsError
@@ -25,7 +26,7 @@ class OpenVectors:
     table: SlideTable
     vectors: VectorSet
 
-    @property
+    @cached_property
     def patients(self) -> Mapping[str, str]:
         """slide_id → patient_id."""
         return dict(zip(self.table.slide_ids, self.table.patient_ids, strict=True))
