@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.errors import GigasslError as GigasslError
     from gigassl.evaluate.comparison import CompareSettings as CompareSettings
     from gigassl.evaluate.screening import ScreenSettings as ScreenSettings
+    from gigassl.evaluate.split_files import read_splits as read_splits
+    from gigassl.evaluate.split_files import write_splits as write_splits
+    from gigassl.evaluate.splits import SplitSettings as SplitSettings
+    from gigassl.evaluate.splits import make_splits as make_splits
     from gigassl.pipeline.bank import BankSettings as BankSettings
     from gigassl.pipeline.bank import encode_bank as encode_bank
     from gigassl.pipeline.bank import estimate_bank as estimate_bank
@@ -25,6 +29,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.embed import EmbedSettings as EmbedSettings
     from gigassl.pipeline.embed import embed as embed
     from gigassl.pipeline.encode import encode as encode
+    from gigassl.pipeline.evaluation import TaskOptions as TaskOptions
+    from gigassl.pipeline.evaluation import question as question
     from gigassl.pipeline.fit import FitSettings as FitSettings
     from gigassl.pipeline.fit import fit as fit
     from gigassl.pipeline.import_model import import_model as import_model
@@ -40,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.pretrain import pretrain as pretrain
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
+    from gigassl.pipeline.sites import sites as sites
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.grid import GridSettings as GridSettings
@@ -79,6 +86,8 @@ _HOME = {
     "ScreenOptions": "gigassl.pipeline.screen_targets",
     "ScreenSettings": "gigassl.evaluate.screening",
     "SlideTable": "gigassl.vectors.table",
+    "SplitSettings": "gigassl.evaluate.splits",
+    "TaskOptions": "gigassl.pipeline.evaluation",
     "TileEncoder": "gigassl.tiles.engine",
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
@@ -98,6 +107,7 @@ _HOME = {
     "load_encoder": "gigassl.tiles.encoders",
     "load_slide_model": "gigassl.vectors.slide_model",
     "make_cohort": "gigassl.slides.synthetic",
+    "make_splits": "gigassl.evaluate.splits",
     "merge": "gigassl.pipeline.merge",
     "merge_banks": "gigassl.pipeline.bank_merge",
     "nearest": "gigassl.vectors.search",
@@ -107,8 +117,12 @@ _HOME = {
     "open_table": "gigassl.vectors.table",
     "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
+    "question": "gigassl.pipeline.evaluation",
     "read_cohort": "gigassl.slides.cohort",
+    "read_splits": "gigassl.evaluate.split_files",
     "screen": "gigassl.pipeline.screen",
+    "sites": "gigassl.pipeline.sites",
+    "write_splits": "gigassl.evaluate.split_files",
 }
 """Public name → the module it lives in."""
 
