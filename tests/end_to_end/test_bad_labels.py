@@ -84,8 +84,8 @@ def test_splits(vectors: Path, run: Run, rows: str, sentence: str) -> None:
 def test_slides_that_only_one_side_knows_are_named_and_counted(vectors: Path, run: Run) -> None:
     labels = vectors.with_name("clinical.csv")
     labels.write_text(f"{GOOD.replace('s03,y', 's03,')}\nq1,x\nq2,y")
-    done = run("probe", vectors, "--labels", labels, "--target", "grade", "--folds", 2, "--preset", "giga-ssl", "-o",
-               vectors.with_name("p.parquet"))  # fmt: skip
+    done = run("probe", vectors, "--labels", labels, "--target", "grade", "--folds", 2, "--preset",
+               "giga-ssl", "-o", vectors.with_name("p.parquet"))  # fmt: skip
     assert done.code == 0, done.err
     assert "2 labelled slides have no vector and are left out: 'q1', 'q2'" in done.out
     assert "1 slides with a vector have no label and are left out: 's03'" in done.out
