@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from scipy.stats import norm, rankdata
 
+SMALLEST = 1e-300
+"""No p is given as smaller."""
 LEARNED_FROM_ONE_ANOTHER = 2.0
 """Variance of the sum over folds, in units of the sum of the folds' variances."""
 
@@ -134,4 +136,5 @@ def _p(excess: float, variance: float) -> float:
     """Scores that are all alike order nothing: p is 1."""
     if variance <= 0:
         return 1.0
-    return float(norm.sf(excess / math.sqrt(LEARNED_FROM_ONE_ANOTHER * variance)))
+    p = float(norm.sf(excess / math.sqrt(LEARNED_FROM_ONE_ANOTHER * variance)))
+    return max(p, SMALLEST)

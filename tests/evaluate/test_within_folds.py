@@ -8,6 +8,7 @@ from scipy.stats import norm, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from gigassl.evaluate.screening import Inputs, screen_tasks
+from gigassl.evaluate.significance import benjamini_hochberg
 from gigassl.evaluate.task import Task
 from gigassl.evaluate.within_folds import correlation_interval, ordered_classes, ordered_values
 
@@ -111,5 +112,7 @@ def test_p_of_shuffled_labels_is_valid_and_not_wasteful(
     assert 0.75 < z.std() < 1.08
     assert abs(z.mean()) < 0.15
     assert (z > norm.isf(0.05)).mean() < 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 300)
+    # of hundreds of targets without an effect none is found
+    assert benjamini_hochberg(np.asarray(norm.sf(z))).min() > 0.05
     # without the factor two the same targets would be found far too often
     assert (np.sqrt(2) * z > norm.isf(0.05)).mean() > 0.075
