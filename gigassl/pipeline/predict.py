@@ -1,9 +1,7 @@
 """Predict: a frozen probe on another cohort, and what it is worth there where labels are known."""
 
-import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +9,12 @@ from jaxtyping import Float64, Int64
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.bootstrap import BootstrapSettings
-from gigassl.evaluate.calibration import CalibrationFit, calibration_fit
-from gigassl.evaluate.comparison import CompareSettings, Comparison, compare
+from gigassl.evaluate.calibration import calibration_fit
+from gigassl.evaluate.comparison import CompareSettings, compare
 from gigassl.evaluate.contamination import contamination
 from gigassl.evaluate.frozen import FrozenProbe, load_frozen
 from gigassl.evaluate.labels import read_label_table, some
-from gigassl.evaluate.operating_point import Rate, rates
+from gigassl.evaluate.operating_point import rates
 from gigassl.evaluate.predictions import (
     Method,
     Predictions,
@@ -28,9 +26,8 @@ from gigassl.evaluate.split import Split
 from gigassl.evaluate.targets import TargetSettings, labelled_slides
 from gigassl.evaluate.task import Task, rows_of
 from gigassl.pipeline.output import claimed
+from gigassl.pipeline.predict_result import Agreement, PredictResult
 from gigassl.pipeline.vector_sets import OpenVectors, open_vector_sets
-from gigassl.report.numbers import as_records
-from gigassl.report.tables import as_text
 
 SCHEME = "external"
 _NOT_CALIBRATED = "{} (not calibrated)"
@@ -58,73 +55,6 @@ class PredictOptions:
     include_training: bool = False
     allow_other_vectors: bool = False
     compare: CompareSettings = field(default_factory=CompareSettings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Calibration of one method on the other cohort, and what its threshold does there."""
-
-    method: str
-    fit: CalibrationFit
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PredictResult:
-    """What was predicted, and the external validation where labels are known.
-
-    Attributes:
-        out: the file of the predictions.
-        predictions: as written.
-        comparison: scores on the other cohort; None without labels.
-        rates: at the frozen threshold; of two classes only.
-        calibration: before and after the frozen calibration; of two classes only.
-        threshold_said: which class is decided for from which probability.
-        notes: what was left out, and what to keep in mind.
-    """
-
-    out: Path
-    predictions: Predictions
-    comparison: Comparison | None
-    rates: tuple[Rate, ...]
-    calibration: tuple[Agreement, ...]
-    notes: tuple[str, ...]
-    threshold_said: str = ""
-    failures: tuple[object, ...] = ()
-    interrupted: bool = False
-
-    def summary(self) -> dict[str, Any]:
-        """The result in plain values, for ``--json``; what is no number is null."""
-        compared = {} if self.comparison is None else as_records(self.comparison)
-        return {
-            **compared,
-            "out": str(self.out),
-            "rows": len(self.predictions),
-            "rates": [_json_ready(asdict(rate)) for rate in self.rates],
-            "calibration": [
-                {"method": each.method, **_json_ready(asdict(each.fit))}
-                for each in self.calibration
-            ],
-            "notes": [*self.notes, *compared.get("notes", [])],
-        }
-
-    def sentence(self) -> str:
-        """Notes, the external table, what threshold and calibration do there."""
-        n_slides = len(set(self.predictions.data["slide_id"].to_pylist()))
-        parts = ["\n".join(self.notes)]
-        if self.comparison is not None:
-            parts.append(as_text(self.comparison).rstrip())
-        if self.rates:
-            head = f"At the frozen threshold, {self.threshold_said}:"
-            parts.append("\n".join([head, *map(_rate_line, self.rates)]))
-        if self.calibration:
-            lines = [
-                f"  {each.method}: slope {each.fit.slope:.2f}, intercept {each.fit.intercept:+.2f}"
-                for each in self.calibration
-            ]
-            head = "Calibration (slope 1 and intercept 0 are right; slope below 1: too sure):"
-            parts.append("\n".join([head, *lines]))
-        parts.append(f"predictions of {n_slides} slides in {self.out}")
-        return "\n\n".join(part for part in parts if part)
 
 
 def predict(
@@ -301,15 +231,3 @@ def _with_binary(result: PredictResult, frozen: FrozenProbe, task: Task) -> Pred
             for method, probability in reversed(list(zip(methods, output, strict=True)))
         ),
     )
-
-
-def _rate_line(rate: Rate) -> str:
-    within = f"({rate.low:.3f} to {rate.high:.3f})"
-    return f"  {rate.name} {rate.value:.3f} {within}, {rate.hits} of {rate.of}"
-
-
-def _json_ready(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in record.items()
-    }
