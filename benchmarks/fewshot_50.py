@@ -9,7 +9,8 @@ What stands for "the state of the art" must be given: other vectors of the same 
 lists. ``DIR`` is as for ``benchmarks.tcga_linear_probe``. Printed: mean AUC over 10 splits for each
 task and size, on the lists as published, and without the training slides of tested patients; then
 the gain over each alternative beside the published claims. THIS BENCHMARK HAS NOT MET THE PUBLISHED
-VECTORS; it was tried on vectors made from a seed for the same slides (tests/benchmarks).
+VECTORS; it was tried on vectors made from a seed for the same slides
+(tests/end_to_end/test_tcga_benchmarks.py).
 """
 
 import argparse
@@ -29,7 +30,7 @@ from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Task
 from gigassl.evaluate.vector_set import VectorSet
 from gigassl.pipeline.mil import open_bags
-from gigassl.pipeline.vector_sets import open_vector_set
+from gigassl.pipeline.vector_sets import common_patients, open_vector_sets
 from gigassl.vectors.tile_store import TileStore
 
 SIZES = ("50", "100", "25%", "full")
@@ -101,26 +102,27 @@ def run(
     paths: Sequence[Path], labels: Path, *, bags: Path | None = None, mil: Sequence[str] = ()
 ) -> int:
     """Prints everything; the first vectors are those whose gain is measured."""
-    sets = [open_vector_set(path) for path in paths]
+    opened = open_vector_sets(paths)
     store = None if bags is None else open_bags(bags)
-    shared = set.intersection(*(set(patients) for _, patients in sets))
-    if store is not None:
-        shared &= set(store.slide_ids)
-    available = {name: patient for name, patient in sets[0][1].items() if name in shared}
+    patients, notes = common_patients(opened)
+    held = set(patients) if store is None else set(store.slide_ids)
+    available = {name: patient for name, patient in patients.items() if name in held}
+    for note in notes:
+        print(f"missing: {note}")
     tasks = [t for t in (tcga_task(n, labels, available=available) for n in TASKS) if t]
     for sentence in filter(None, (task.sentence() for task in tasks)):
         print(f"missing: {sentence}")
     if not tasks:
         print("missing: no slide of any task is in every input; nothing to measure")
         return 1
-    (ours, _), *rest = sets
+    ours, *rest = (each.vectors for each in opened)
     found = of_vectors(ours, tasks)
     print_scores(ours.name, found)
     print_scores(
         f"{ours.name}, without training slides of tested patients",
         of_vectors(ours, tasks, leaking=False),
     )
-    others = {each.name: of_vectors(each, tasks) for each, _ in rest}
+    others = {each.name: of_vectors(each, tasks) for each in rest}
     if store is not None:
         others |= {model: of_bags(store, model, tasks) for model in mil}
     for name, scores in others.items():

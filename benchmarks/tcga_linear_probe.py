@@ -14,7 +14,8 @@ ids.npy beside it), or from ``gigassl embed``. ``DIR`` holds the published ``tab
 
 Exit code 1 if the certificate fails or slides lack vectors; ``--published none`` asks for none, as
 for vectors of one's own. THIS BENCHMARK HAS NOT MET THE PUBLISHED VECTORS: nobody who wrote it had
-them. It was tried on vectors made from a seed for the same slides (tests/benchmarks).
+them. It was tried on vectors made from a seed for the same slides
+(tests/end_to_end/test_tcga_benchmarks.py).
 """
 
 import argparse
@@ -164,7 +165,8 @@ def print_full(vectors: VectorSet, tasks: Sequence[TcgaTask]) -> None:
     print(table(("task", "ours", *SUPERVISED), rows))
     print(
         "Comparable: mean and sd of lung, brca and kidney: same test slides, same slides to learn "
-        "from.\nNot comparable: mhrd, thrd and tnbc, for which nobody published such numbers. The "
+        "from\n(but for a few of kidney without a label in Giga-SSL's table, left out here)."
+        "\nNot comparable: mhrd, thrd and tnbc, for which nobody published such numbers. The "
         "vectors' encoders\nhave seen the test slides without labels; the supervised methods have "
         "not. 5–16 % of test slides\nhave their patient among those learned from, for all methods "
         "(none for tnbc)."

@@ -1,6 +1,8 @@
 """The published protocol to the digit: six TCGA tasks on their published splits."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,9 +10,12 @@ import pyarrow.compute as pc
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from gigassl.cli.main import app
 from gigassl.evaluate.labels import read_label_table
 from gigassl.evaluate.metrics import auc
+from gigassl.evaluate.predictions import open_predictions
 from gigassl.evaluate.probes import PROBE_PRESETS, run_probe
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.split_files import read_splits
@@ -24,6 +29,7 @@ from tests.evaluate.published_tasks import (
     TASKS,
     published_labels,
     published_split,
+    save_vectors,
     seeded_vectors,
 )
 from tests.shared_data import needs_shared
@@ -121,3 +127,24 @@ def test_probabilities_are_those_of_scikit_learn_converged(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_probabilities_with_every_signal_on_every_split(name: str, signal: int) -> None:
     check_against_scikit_learn(name, dict.fromkeys(FOLDS, signal))
+
+
+@needs_shared
+def test_the_program_gives_the_same_probabilities(tmp_path: Path) -> None:
+    vectors = vectors_for("lung", 1)
+    save_vectors(vectors, tmp_path / "vectors.parquet")
+    out = tmp_path / "predictions.parquet"
+    command = ["probe", tmp_path / "vectors.parquet", "--labels", TABLES / "lung.csv", "--target",
+               "label", "--splits", SPLITS / "lung" / "50", "--preset", "giga-ssl",
+               "-o", out]  # fmt: skip
+    done = CliRunner().invoke(app, [str(word) for word in command])
+    logging.getLogger().handlers.clear()  # they point at the runner's closed streams
+    assert done.exit_code == 0, done.output
+    rows = open_predictions(out).data
+    ours = rows.filter(pc.equal(rows["control"], ""))
+    assert len(ours) == 10 * 104
+    for fold in FOLDS:
+        expected = converged("lung", "50", fold, vectors=vectors)
+        part = ours.filter(pc.equal(ours["fold"], fold))
+        theirs = [expected[name][1] for name in part["slide_id"].to_pylist()]
+        np.testing.assert_allclose(part["p_TCGA-LUSC"].to_numpy(), theirs, rtol=0, atol=1e-4)
