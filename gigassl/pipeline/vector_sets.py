@@ -31,6 +31,13 @@ class OpenVectors:
         """slide_id → patient_id."""
         return dict(zip(self.table.slide_ids, self.table.patient_ids, strict=True))
 
+    @cached_property
+    def known_patients(self) -> Mapping[str, str]:
+        """The same of slides whose patient a column or barcode said, not the slide's own name."""
+        rules = self.table.data["patient_rule"].to_pylist()
+        told = zip(self.patients.items(), rules, strict=True)
+        return {slide: patient for (slide, patient), rule in told if rule != "slide_id"}
+
 
 def open_vector_set(path: Path, *, name: str | None = None) -> tuple[VectorSet, Mapping[str, str]]:
     """A table of vectors, and the patient of each of its slides.
@@ -84,6 +91,8 @@ def _opened(path: Path, *, name: str) -> OpenVectors:
 def common_patients(opened: Sequence[OpenVectors]) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """slide_id → patient_id of the slides that all tables have, and what each table has more.
 
+    A table that knows a slide's patient tells those that only know the slide's name.
+
     Raises:
         SettingsError: no slide in common, or a slide of different patients.
     """
@@ -94,19 +103,22 @@ def common_patients(opened: Sequence[OpenVectors]) -> tuple[Mapping[str, str], t
             f"'{first.name}' and the other tables of vectors have no slide in common; methods are "
             "compared on the same slides"
         )
+    patients = {slide: first.patients[slide] for slide in sorted(common)}
+    said_by: dict[str, str] = {}
     notes = []
     for each in opened:
-        differing = [s for s in sorted(common) if each.patients[s] != first.patients[s]]
-        if differing:
-            slide = differing[0]
-            raise SettingsError(
-                f"slide '{slide}' is of patient '{first.patients[slide]}' in '{first.name}' and of "
-                f"'{each.patients[slide]}' in '{each.name}'; correct one of them"
-            )
+        for slide, patient in each.known_patients.items():
+            if slide in said_by and patients[slide] != patient:
+                raise SettingsError(
+                    f"slide '{slide}' is of patient '{patients[slide]}' in '{said_by[slide]}' and "
+                    f"of '{patient}' in '{each.name}'; correct one of them"
+                )
+            if slide in common:
+                patients[slide], said_by[slide] = patient, each.name
         more = sorted(set(each.patients) - common)
         if more:
             notes.append(
                 f"{len(more)} slides of '{each.name}' are not in every table of vectors and are "
                 f"left out, first '{more[0]}'"
             )
-    return {slide: first.patients[slide] for slide in sorted(common)}, tuple(notes)
+    return patients, tuple(notes)
