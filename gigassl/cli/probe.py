@@ -48,7 +48,7 @@ def probe_command(
     method: Annotated[
         list[str] | None,
         typer.Option("--probe", help="logistic, ridge, knn, prototype, cox; may be given again.",
-                     rich_help_panel=PROBE, show_default="logistic; ridge for values, cox for times"),
+                     rich_help_panel=PROBE, show_default="logistic, ridge or cox, by the target"),
     ] = None,
     preset: Annotated[
         Literal["giga-ssl"] | None,

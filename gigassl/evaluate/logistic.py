@@ -137,21 +137,30 @@ def solve_logistic(
     """
     if rows.shape[1] > len(rows):
         return _solve_wide(rows, problems, tolerance=tolerance)
-    outputs = 1 if problems.n_classes == 2 else problems.n_classes
-    size = max(1, _ENTRIES_AT_ONCE // (outputs * len(rows)))
-    return _joined(
-        [
-            _solve(rows, problems.some(index), tolerance=tolerance)
-            for index in np.split(np.arange(len(problems)), range(size, len(problems), size))
-        ]
+    parts = _pieces(problems, n_rows=len(rows))
+    return _in_order(
+        parts, [_solve(rows, problems.some(part), tolerance=tolerance) for part in parts]
     )
 
 
-def _joined(parts: Sequence[LogisticFits]) -> LogisticFits:
+def _pieces(problems: LogisticProblems, *, n_rows: int) -> list[Int64[np.ndarray, " some"]]:
+    """Problems to be solved at once: with training sets of like size, and not too many."""
+    outputs = 1 if problems.n_classes == 2 else problems.n_classes
+    most = max(1, _ENTRIES_AT_ONCE // (outputs * n_rows))
+    level = np.log2((problems.weights > 0).sum(axis=1))[problems.weight_of].round()
+    same = [np.flatnonzero(level == each) for each in np.unique(level)]
+    return [part for found in same for part in np.split(found, range(most, len(found), most))]
+
+
+def _in_order(
+    places: Sequence[Int64[np.ndarray, " some"]], parts: Sequence[LogisticFits]
+) -> LogisticFits:
+    """Fits of parts of the problems, in the order of all problems."""
+    back = np.argsort(np.concatenate(places))
     return LogisticFits(
-        coefficients=np.concatenate([part.coefficients for part in parts]),
-        intercepts=np.concatenate([part.intercepts for part in parts]),
-        error=np.concatenate([part.error for part in parts]),
+        coefficients=np.concatenate([part.coefficients for part in parts])[back],
+        intercepts=np.concatenate([part.intercepts for part in parts])[back],
+        error=np.concatenate([part.error for part in parts])[back],
     )
 
 
@@ -159,28 +168,21 @@ def _solve_wide(
     rows: Float[np.ndarray, "row dim"], problems: LogisticProblems, *, tolerance: float
 ) -> LogisticFits:
     """Problems of one scaling at a time: the space that rows span depends on it."""
-    order, parts = [], []
-    for number in np.unique(problems.penalty_of):
-        index = np.flatnonzero(problems.penalty_of == number)
-        factors = problems.penalties[number] ** -0.5  # 0 for columns that are left out
+    places = [np.flatnonzero(problems.penalty_of == k) for k in np.unique(problems.penalty_of)]
+    parts = []
+    for place in places:
+        penalty = problems.penalties[problems.penalty_of[place[0]]]
+        factors = penalty**-0.5  # 0 for columns that are left out
         narrow = narrowed(rows.astype(np.float64) * factors)
         axes = narrow.rows.shape[1]
         part = replace(
-            problems.some(index),
-            penalties=np.ones((1, axes)),
-            penalty_of=np.zeros_like(index),
+            problems.some(place), penalties=np.ones((1, axes)), penalty_of=np.zeros_like(place)
         )
         fits = solve_logistic(narrow.rows, part, tolerance=tolerance)
         wide = narrow.widened(fits.coefficients.reshape(-1, axes)) * factors
         shape = (*fits.intercepts.shape, rows.shape[1])
         parts.append(replace(fits, coefficients=wide.reshape(shape)))
-        order.append(index)
-    found, back = _joined(parts), np.argsort(np.concatenate(order))
-    return LogisticFits(
-        coefficients=found.coefficients[back],
-        intercepts=found.intercepts[back],
-        error=found.error[back],
-    )
+    return _in_order(places, parts)
 
 
 def _batch(rows: Float[np.ndarray, "row dim"], problems: LogisticProblems) -> Batch:
