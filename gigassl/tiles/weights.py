@@ -94,7 +94,7 @@ def _from_pickle(path: Path) -> Checkpoint:
             f"{path} holds more than tensors, and opening it could run code; "
             "convert it where it was made to a .safetensors file or a plain state dict"
         ) from error
-    except (RuntimeError, EOFError, KeyError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError) as error:
         raise SettingsError(f"{path} is not a readable PyTorch checkpoint: {error}") from error
     tensors = _tensors_inside(content)
     if not tensors:

@@ -115,3 +115,10 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes) -> No
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"no checkpoint at .*gone\.pth"):
         load_checkpoint(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("content", [b"slide_id,label\ns1,a\n", b"", b"s", b"\x80\x02."])
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"x\.pth"):
+        load_checkpoint(tmp_path / "x.pth")
