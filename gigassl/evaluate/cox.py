@@ -57,7 +57,7 @@ class RiskSets:
 def _scaled(
     share: Float64[np.ndarray, " term"], values: Float64[np.ndarray, "term ..."]
 ) -> Float64[np.ndarray, "term ..."]:
-    return values * share.reshape(-1, *[1] * (values.ndim - 1))
+    return np.asarray(values * share.reshape(-1, *[1] * (values.ndim - 1)))
 
 
 def risk_sets(time: Float64[np.ndarray, " row"], event: Bool[np.ndarray, " row"]) -> RiskSets:
@@ -193,7 +193,7 @@ def _elastic(
         trial = ahead - slope / rate
         trial = np.sign(trial) * np.maximum(np.abs(trial) - sharp / rate, 0)
         if float(np.abs(trial - ahead).max()) * rate < 1e-6 * len(sets.event):
-            return trial
+            return np.asarray(trial)
         turned = (ahead - trial) @ (trial - point) > 0
         next_pace = 1.0 if turned else (1 + (1 + 4 * pace**2) ** 0.5) / 2
         ahead = trial + (0.0 if turned else (pace - 1) / next_pace) * (trial - point)

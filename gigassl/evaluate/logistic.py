@@ -143,7 +143,7 @@ def solve_logistic(
     )
 
 
-def _pieces(problems: LogisticProblems, *, n_rows: int) -> list[Int64[np.ndarray, " some"]]:
+def _pieces(problems: LogisticProblems, *, n_rows: int) -> list[Int64[np.ndarray, " _"]]:
     """Problems to be solved at once: with training sets of like size, and not too many."""
     outputs = 1 if problems.n_classes == 2 else problems.n_classes
     most = max(1, _ENTRIES_AT_ONCE // (outputs * n_rows))
@@ -153,7 +153,7 @@ def _pieces(problems: LogisticProblems, *, n_rows: int) -> list[Int64[np.ndarray
 
 
 def _in_order(
-    places: Sequence[Int64[np.ndarray, " some"]], parts: Sequence[LogisticFits]
+    places: Sequence[Int64[np.ndarray, " _"]], parts: Sequence[LogisticFits]
 ) -> LogisticFits:
     """Fits of parts of the problems, in the order of all problems."""
     back = np.argsort(np.concatenate(places))

@@ -47,7 +47,7 @@ def fit_logistic(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> 
             continue
         block = data.block_factors(weight)
         strength = strengths[chosen[members] % len(strengths)]
-        sets = [_weights(data, trains[k]) for k in members]
+        sets = [_weights(data, trains[k]) for k in members.tolist()]
         fits = _solved(data, factors[members] * block, sets=sets, strengths=strength[:, None])
         for row, k in enumerate(members):
             facts = {"strength": float(strength[row]), "block_weight": weight}

@@ -40,7 +40,7 @@ def _columns(
 def _votes(part: Task) -> Float64[np.ndarray, "row choice"]:
     if part.kind == "regression":
         return part.target[:, None]
-    return np.eye(len(part.classes))[part.labels]
+    return np.asarray(np.eye(len(part.classes))[part.labels])
 
 
 def fit_prototypes(data: ProbeData, trains: Sequence[Int64[np.ndarray, " _"]]) -> list[FittedProbe]:

@@ -110,7 +110,7 @@ def vectors_of_task(task: Task, vectors: VectorSet) -> Float[np.ndarray, "slide 
             f"'{vectors.name}' has no vector of {int((place < 0).sum())} of {len(task)} slides of "
             f"task '{task.name}', first '{first}'; leave them out of the task, or embed them"
         )
-    return vectors.vectors[place]
+    return np.asarray(vectors.vectors[place])
 
 
 def _fitted(

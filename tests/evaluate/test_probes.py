@@ -1,5 +1,7 @@
 """Probes against slow and obvious versions, on every split of a task."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from jaxtyping import Float64
@@ -205,7 +207,7 @@ def test_vectors_of_length_one_are_a_scaling() -> None:
         ({"inner_folds": 1}, "2 inner folds"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused(arguments: dict, words: str) -> None:
+def test_settings_that_cannot_be_used_are_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         ProbeSettings(**arguments)
 
