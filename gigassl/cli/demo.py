@@ -7,7 +7,7 @@ import typer
 
 from gigassl.cli.result import EXIT_FAILURES
 
-EXAMPLE = "Example: gigassl demo -o demo/   (about a minute on two cores, needs no download)"
+EXAMPLE = "Example: gigassl demo -o demo/   (about two minutes on two cores, needs no download)"
 
 _LINE = "{:11} {:12} {:12} {:>5}   {:18}   {:18}"
 
@@ -20,7 +20,8 @@ def demo_command(
     """Paint slides, embed them, train a slide encoder without labels, compare.
 
     Prints each slide's nearest neighbour by the mean of its tiles and by
-    the slide encoder that was trained on the same slides.
+    the slide encoder that was trained on the same slides; then what both
+    are worth with few labels, beside controls and a MIL model.
     """
     from gigassl.pipeline.demo import demo
     from gigassl.pipeline.progress import Reporter
@@ -45,9 +46,14 @@ def demo_command(
         f"slide encoder trained without labels {hits['learned']} of {n_slides} "
         "(so few slides show that it runs, not which is better)"
     )
+    for method, auc in done.scores.items():
+        typer.echo(f"AUC of the composition, 2 folds: {auc:.2f}  {method}")
     typer.echo(f"vectors:   {done.learned.out} and {done.mean.out}   (gigassl inspect shows them)")
     typer.echo(f"look at:   {out / 'overviews'}   (one picture a slide: tissue and tiles)")
     typer.echo(f"           {done.training.folder / 'curves.png'}   (how the training went)")
+    if done.worth is not None:
+        tables = out / "worth" / "comparison.md"
+        typer.echo(f"           {tables} and learning_curve.png   (probes, controls and MIL)")
     if alarm := done.training.alarm():
         typer.echo(alarm, err=True)
     if done.failures or alarm:

@@ -1,13 +1,17 @@
-"""The demo: a small cohort of synthetic slides, embedded by pooling and by a trained encoder."""
+"""The demo: synthetic slides, embedded by pooling and by a trained encoder, and both judged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gigassl.bags.bank_draws import DrawSettings
+from gigassl.evaluate.splits import SplitSettings
 from gigassl.pipeline.bank import BankSettings, encode_bank
 from gigassl.pipeline.embed import EmbedResult, EmbedSettings, embed
+from gigassl.pipeline.evaluation import TaskOptions
 from gigassl.pipeline.failures import Failure
+from gigassl.pipeline.fewshot import FewshotOptions, fewshot
+from gigassl.pipeline.fewshot_result import FewshotResult
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.pretrain import PretrainOptions, pretrain
 from gigassl.pipeline.pretrain_result import PretrainResult
@@ -22,6 +26,9 @@ from gigassl.vectors.views import ViewSettings
 _DRAWS = DrawSettings(augmentations=8, tiles=16)
 # a dozen slides are no cohort: larger views and a tenth of the published learning rate
 _TRAINING = PretrainSettings(epochs=100, lr=0.003, views=ViewSettings(tiles=16))
+_SPLITS = SplitSettings(folds=2, train_sizes=("k=2", "full"), draws=3)
+FEWEST = 12
+"""Slides below which halves of the patients are too few to learn a label from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +50,15 @@ class DemoSlide:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo made and found; ``hits`` counts neighbours of the same composition."""
+    """What the demo made and found.
+
+    Attributes:
+        folder: where it all is.
+        mean, training, learned: vectors by the mean, the slide encoder, vectors by it.
+        slides: one a slide that has both vectors.
+        hits: neighbours of the same composition, by either vector.
+        worth: probes of both, controls and a MIL model; None of fewer than ``FEWEST`` slides.
+    """
 
     folder: Path
     mean: EmbedResult
@@ -51,6 +66,15 @@ class DemoResult:
     learned: EmbedResult
     slides: Sequence[DemoSlide]
     hits: Mapping[str, int]
+    worth: FewshotResult | None
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """AUC of the composition by every method that learned from all training slides."""
+        if self.worth is None or self.worth.compared is None:
+            return {}
+        full = self.worth.compared.comparison.tables[-1]
+        return {row.method: row.scores["auc"].mean for row in full.rows}
 
     @property
     def failures(self) -> Sequence[Failure]:
@@ -61,12 +85,13 @@ class DemoResult:
 def demo(
     folder: Path, *, n_slides: int = 12, seed: int = 0, progress: Progress, monitor: Monitor
 ) -> DemoResult:
-    """Paints slides into ``folder/slides``, embeds them twice, and looks up their neighbours.
+    """Paints slides into ``folder/slides``, embeds them twice, and asks what the vectors are worth.
 
     First by the mean of their tiles; then by a slide encoder trained on a small augmented bank
-    of the same slides, without their labels.
+    of the same slides, without their labels. Both are probed, beside controls and a MIL model.
     """
-    cohort = read_cohort(make_cohort(folder / "slides", n_slides=n_slides, seed=seed))
+    labels = make_cohort(folder / "slides", n_slides=n_slides, seed=seed)
+    cohort = read_cohort(labels)
     seen = RunOptions(overviews=folder / "overviews", keep_bags=folder / "bags")
     mean = embed(cohort, folder / "vectors-mean.parquet", options=seen, progress=progress)
     encode_bank(
@@ -83,6 +108,9 @@ def demo(
         settings=EmbedSettings(slide_encoder=str(training.out)), progress=progress,
     )  # fmt: skip
     slides = _compared(cohort, mean, learned)
+    worth = None
+    if n_slides >= FEWEST:
+        worth = _worth(folder, labels, training=training, learned=learned, mean=mean)
     return DemoResult(
         folder=folder,
         mean=mean,
@@ -93,7 +121,21 @@ def demo(
             "mean": _hits(slides, {s.slide_id: s.by_mean for s in slides}),
             "learned": _hits(slides, {s.slide_id: s.by_learned for s in slides}),
         },
+        worth=worth,
     )
+
+
+def _worth(
+    folder: Path, labels: Path, *, training: PretrainResult, learned: EmbedResult,
+    mean: EmbedResult,
+) -> FewshotResult:  # fmt: skip
+    return fewshot(
+        [learned.out, mean.out], folder / "worth",
+        task=TaskOptions(labels=labels, target="composition", split=_SPLITS),
+        options=FewshotOptions(
+            probes=("giga-ssl",), bags=folder / "bags", mil=("abmil",), slide_encoder=training.out
+        ),
+    )  # fmt: skip
 
 
 def _compared(cohort: Cohort, mean: EmbedResult, learned: EmbedResult) -> list[DemoSlide]:

@@ -80,6 +80,21 @@ def test_demo_paints_embeds_trains_and_says_where_to_look(run: Run, tmp_path: Pa
     assert "nearest slide has the same composition: mean of tiles" in done.out
 
 
+@pytest.mark.slow
+def test_a_demo_of_enough_slides_says_what_its_vectors_are_worth(run: Run, tmp_path: Path) -> None:
+    done = run("demo", "-o", tmp_path, "--slides", "12")
+    assert done.code == 0, done.err
+    for method in (
+        "vectors · giga-ssl",
+        "vectors-mean · giga-ssl",
+        "abmil",
+        "shuffled-coordinates",
+    ):
+        assert method in done.out
+    for name in ("predictions.parquet", "comparison.md", "learning_curve.png"):
+        assert (tmp_path / "worth" / name).is_file()
+
+
 @pytest.mark.parametrize("kind", ["truncated", "foreign"])
 def test_inspect_of_a_bad_table_is_a_sentence(run: Run, tmp_path: Path, kind: str) -> None:
     import pyarrow as pa
