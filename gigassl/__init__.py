@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.encode import encode as encode
     from gigassl.pipeline.evaluation import TaskOptions as TaskOptions
     from gigassl.pipeline.evaluation import question as question
+    from gigassl.pipeline.fewshot import FewshotOptions as FewshotOptions
+    from gigassl.pipeline.fewshot import fewshot as fewshot
     from gigassl.pipeline.fit import FitSettings as FitSettings
     from gigassl.pipeline.fit import fit as fit
     from gigassl.pipeline.import_model import import_model as import_model
@@ -74,6 +76,7 @@ _HOME = {
     "EmbedResult": "gigassl.pipeline.embed",
     "EmbedSettings": "gigassl.pipeline.embed",
     "EnsembleSettings": "gigassl.vectors.ensemble",
+    "FewshotOptions": "gigassl.pipeline.fewshot",
     "FitSettings": "gigassl.pipeline.fit",
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
@@ -100,6 +103,7 @@ _HOME = {
     "encode_bank": "gigassl.pipeline.bank",
     "estimate_bank": "gigassl.pipeline.bank",
     "examine": "gigassl.pipeline.doctor",
+    "fewshot": "gigassl.pipeline.fewshot",
     "fit": "gigassl.pipeline.fit",
     "import_model": "gigassl.pipeline.import_model",
     "import_vectors": "gigassl.pipeline.import_vectors",

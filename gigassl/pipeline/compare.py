@@ -18,6 +18,9 @@ from gigassl.report.learning_curves import save_learning_curves
 from gigassl.report.numbers import as_csv, as_records, folds_as_csv, pairs_as_csv
 from gigassl.report.tables import as_latex, as_markdown, as_text
 
+CURVE = "learning_curve"
+"""Name of the figure, without its ending."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompareResult:
@@ -75,7 +78,7 @@ def compare_files(
     for name, text in texts.items():
         with written_whole(out / name) as part:
             part.write_text(text, encoding="utf-8")
-    figures = save_learning_curves(comparison, out / "learning_curve")
+    figures = save_learning_curves(comparison, out / CURVE)
     return CompareResult(comparison=comparison, files=(*(out / name for name in texts), *figures))
 
 

@@ -21,16 +21,17 @@ from gigassl.evaluate.shots import FewShots, few_shots
 from gigassl.evaluate.split import FULL
 from gigassl.evaluate.task import Kind
 from gigassl.evaluate.vector_set import VectorSet
-from gigassl.pipeline.compare import compare_files
+from gigassl.pipeline.compare import CURVE, compare_files
 from gigassl.pipeline.controls import ControlOptions, control_sets
 from gigassl.pipeline.evaluation import Question, TaskOptions, question
-from gigassl.pipeline.fewshot_result import SPLITS, FewshotResult
+from gigassl.pipeline.fewshot_result import SPLITS, FewshotResult, with_one_control_each
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.mil import MilOptions, MilResult, mil
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
 from gigassl.pipeline.progress import clock
 from gigassl.pipeline.vector_sets import OpenVectors, common_patients, open_vector_sets
+from gigassl.report.learning_curves import save_learning_curves
 from gigassl.versions import installed_version
 
 log = logging.getLogger("gigassl")
@@ -125,6 +126,7 @@ def fewshot(
             predictions = _together(probed, learned, asked=asked, task=task, sets=sets)
             save_predictions(predictions, out / PREDICTIONS)
             compared = compare_files([str(out / PREDICTIONS)], out, settings=options.compare)
+            save_learning_curves(with_one_control_each(compared.comparison), out / CURVE)
     return FewshotResult(
         out=out, question=asked, notes=(*notes, *shots.notes, *unmade, *refused), compared=compared,
         failures=() if bags is None else tuple(bags.failures),

@@ -1,9 +1,10 @@
 """How a few-shot run ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gigassl.evaluate.comparison import Comparison
 from gigassl.pipeline.compare import CompareResult
 from gigassl.pipeline.evaluation import Question
 from gigassl.pipeline.failures import Failure
@@ -52,3 +53,27 @@ class FewshotResult:
             "failed": len(self.failures),
             **({} if self.compared is None else self.compared.summary()),
         }
+
+
+def with_one_control_each(comparison: Comparison) -> Comparison:
+    """The comparison with controls read by the first method's probe only, for a clear figure.
+
+    Every probe reads the controls too; all of that stands in the tables.
+    """
+    methods = [row.method for table in comparison.tables for row in table.rows if not row.control]
+    first = next(filter(None, map(_probe, methods)), "")
+    tables = []
+    for table in comparison.tables:
+        rows = [row for row in table.rows if not row.control or _probe(row.method) in {"", first}]
+        tables.append(replace(table, rows=tuple(rows)))
+    return replace(comparison, tables=tuple(tables))
+
+
+def _probe(method: str) -> str:
+    """The probe of "vectors · probe"; "" of MIL models.
+
+    >>> _probe("ours, mean · knn")
+    'knn'
+    """
+    vectors, _, probe = method.rpartition(" · ")
+    return probe if vectors else ""

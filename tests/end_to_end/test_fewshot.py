@@ -84,6 +84,9 @@ def test_vectors_controls_and_mil_learn_from_the_same_draws(folder: Path, run: R
         check_predicted(found, draws, method=method)
     for name in ("comparison.md", "folds.csv", "learning_curve.png", "learning_curve.svg"):
         assert (out / name).stat().st_size > 0
+    drawn = (out / "learning_curve.svg").read_text()
+    assert "ours, tile-count · giga-ssl" in drawn
+    assert "ours, tile-count · knn" not in drawn
 
 
 def check_draws(draws: tuple[SplitList, ...]) -> None:
