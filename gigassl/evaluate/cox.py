@@ -37,7 +37,7 @@ class RiskSets:
     def sums(self, values: Float64[np.ndarray, "row ..."]) -> Float64[np.ndarray, "term ..."]:
         """Sums over those at risk, of values of the ordered rows."""
         total = np.cumsum(values, axis=0)[self.end - 1]
-        return total - _scaled(self.share, self._of_ties(values[self.event])[self.tie])
+        return np.asarray(total - _scaled(self.share, self._of_ties(values[self.event])[self.tie]))
 
     def spread(self, values: Float64[np.ndarray, " term"]) -> Float64[np.ndarray, " row"]:
         """For each ordered row, the sum over the terms in which it was at risk."""

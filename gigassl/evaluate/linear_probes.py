@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 from gigassl.errors import SettingsError
 from gigassl.evaluate.cox import cox_path, log_likelihood, risk_sets
 from gigassl.evaluate.fitted_probe import FittedProbe
+from gigassl.evaluate.narrow import narrowed
 from gigassl.evaluate.probe_data import ProbeData, choice_of
 from gigassl.evaluate.ridge import ridge_path
 from gigassl.evaluate.task import Task
@@ -137,6 +138,8 @@ def _choice(
     losses = np.zeros((len(data.weights), len(data.settings.grid)))
     for number, weight in enumerate(data.weights):
         rows = (data.rows[train] - centre) * factors * data.block_factors(weight)
+        if not data.settings.l1_ratio:
+            rows = narrowed(rows).rows
         for held in held_out:
             kept = part.rows(np.flatnonzero(~held))
             coefficients, intercepts = family.path(rows[~held], kept, data.settings.grid)

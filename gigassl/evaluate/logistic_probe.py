@@ -66,7 +66,7 @@ def _solved(
     """Every training set with each of its strengths; strengths of one set follow each other."""
     number = np.repeat(np.arange(len(sets)), strengths.shape[1])
     with np.errstate(divide="ignore"):
-        penalties = 1 / factors**2
+        penalties, penalty_of = np.unique(1 / factors**2, axis=0, return_inverse=True)
     problems = LogisticProblems(
         n_classes=len(data.task.classes),
         labels=data.task.labels[None],
@@ -74,7 +74,7 @@ def _solved(
         penalties=penalties,
         label_of=np.zeros_like(number),
         weight_of=number,
-        penalty_of=number,
+        penalty_of=penalty_of[number],
         strengths=strengths.ravel(),
     )
     return solve_logistic(data.rows, problems)
