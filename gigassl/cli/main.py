@@ -92,26 +92,37 @@ def _register() -> None:
         sites,
     )
 
-    app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo_command)
-    app.command(name="doctor", epilog=look.DOCTOR_EXAMPLE)(look.doctor_command)
-    app.command(name="inspect", epilog=look.INSPECT_EXAMPLE)(look.inspect_command)
-    app.command(name="embed", epilog=embed.EXAMPLE)(embed.embed_command)
-    app.command(name="encode", epilog=encode.EXAMPLE)(encode.encode_command)
-    app.command(name="pretrain", epilog=pretrain.EXAMPLE)(pretrain.pretrain_command)
-    app.command(name="probe", epilog=probe.EXAMPLE)(probe.probe_command)
-    app.command(name="import-model", epilog=import_model.EXAMPLE)(import_model.import_model_command)
-    app.command(name="import-vectors", epilog=import_vectors.EXAMPLE)(
-        import_vectors.import_vectors_command
-    )
-    app.command(name="mil", epilog=mil.EXAMPLE)(mil.mil_command)
-    app.command(name="fewshot", epilog=fewshot.EXAMPLE)(fewshot.fewshot_command)
-    app.command(name="inductive", epilog=inductive.EXAMPLE)(inductive.inductive_command)
-    app.command(name="compare", epilog=compare.EXAMPLE)(compare.compare_command)
-    app.command(name="fit", epilog=fit.FIT_EXAMPLE)(fit.fit_command)
-    app.command(name="predict", epilog=fit.PREDICT_EXAMPLE)(fit.predict_command)
-    app.command(name="screen", epilog=screen.EXAMPLE)(screen.screen_command)
-    app.command(name="sites", epilog=sites.EXAMPLE)(sites.sites_command)
-    app.command(name="merge", epilog=merge.EXAMPLE)(merge.merge_command)
+    panels = {
+        "First look": (
+            ("demo", demo.demo_command, demo.EXAMPLE),
+            ("doctor", look.doctor_command, look.DOCTOR_EXAMPLE),
+            ("inspect", look.inspect_command, look.INSPECT_EXAMPLE),
+        ),
+        "Vectors": (
+            ("embed", embed.embed_command, embed.EXAMPLE),
+            ("encode", encode.encode_command, encode.EXAMPLE),
+            ("pretrain", pretrain.pretrain_command, pretrain.EXAMPLE),
+            ("import-model", import_model.import_model_command, import_model.EXAMPLE),
+            ("import-vectors", import_vectors.import_vectors_command, import_vectors.EXAMPLE),
+            ("merge", merge.merge_command, merge.EXAMPLE),
+        ),
+        "What they are worth": (
+            ("probe", probe.probe_command, probe.EXAMPLE),
+            ("mil", mil.mil_command, mil.EXAMPLE),
+            ("fewshot", fewshot.fewshot_command, fewshot.EXAMPLE),
+            ("inductive", inductive.inductive_command, inductive.EXAMPLE),
+            ("compare", compare.compare_command, compare.EXAMPLE),
+            ("sites", sites.sites_command, sites.EXAMPLE),
+        ),
+        "Their use": (
+            ("fit", fit.fit_command, fit.FIT_EXAMPLE),
+            ("predict", fit.predict_command, fit.PREDICT_EXAMPLE),
+            ("screen", screen.screen_command, screen.EXAMPLE),
+        ),
+    }
+    for panel, commands in panels.items():
+        for name, command, example in commands:
+            app.command(name=name, epilog=example, rich_help_panel=panel)(command)
 
 
 _register()

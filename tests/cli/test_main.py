@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from gigassl.cli.main import app
 
-COMMANDS = ("demo", "doctor", "inspect", "embed", "encode", "pretrain", "merge")
+COMMANDS = (
+    "demo", "doctor", "inspect", "embed", "encode", "pretrain", "import-model", "merge", "probe",
+    "mil", "fewshot", "inductive", "compare", "sites", "screen", "fit", "predict", "import-vectors",
+)  # fmt: skip
 
 
 def test_help_lists_every_command() -> None:
