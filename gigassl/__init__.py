@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.inspection import inspect as inspect
     from gigassl.pipeline.jobs import RunOptions as RunOptions
     from gigassl.pipeline.merge import merge as merge
+    from gigassl.pipeline.mil import MilOptions as MilOptions
+    from gigassl.pipeline.mil import mil as mil
     from gigassl.pipeline.predict import PredictOptions as PredictOptions
     from gigassl.pipeline.predict import predict as predict
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
@@ -81,6 +83,7 @@ _HOME = {
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
     "ImportOptions": "gigassl.pipeline.import_vectors",
+    "MilOptions": "gigassl.pipeline.mil",
     "NetworkSettings": "gigassl.pipeline.pretrain",
     "PredictOptions": "gigassl.pipeline.predict",
     "PretrainOptions": "gigassl.pipeline.pretrain",
@@ -114,6 +117,7 @@ _HOME = {
     "make_splits": "gigassl.evaluate.splits",
     "merge": "gigassl.pipeline.merge",
     "merge_banks": "gigassl.pipeline.bank_merge",
+    "mil": "gigassl.pipeline.mil",
     "nearest": "gigassl.vectors.search",
     "open_bag": "gigassl.bags.bag",
     "open_bank": "gigassl.bags.bank",

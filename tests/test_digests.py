@@ -11,6 +11,7 @@ import torch
 from gigassl.bags.bank_draws import DrawSettings
 from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings, digest_of_tensors
+from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.pipeline.bank import BankSettings
 from gigassl.pipeline.embed import EmbedSettings
 from gigassl.pipeline.pretrain import NetworkSettings
@@ -53,6 +54,7 @@ SETTINGS = [
     ViewSettings(),
     PretrainSettings(),
     NetworkSettings(init_from="timm:resnet18"),
+    MilSettings(),
 ]
 
 

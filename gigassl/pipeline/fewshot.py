@@ -26,7 +26,8 @@ from gigassl.pipeline.controls import ControlOptions, control_sets
 from gigassl.pipeline.evaluation import Question, TaskOptions, question
 from gigassl.pipeline.fewshot_result import SPLITS, FewshotResult, with_one_control_each
 from gigassl.pipeline.jobs import RunOptions
-from gigassl.pipeline.mil import MilOptions, MilResult, mil
+from gigassl.pipeline.mil import MilOptions, mil
+from gigassl.pipeline.mil_result import MilResult
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
 from gigassl.pipeline.progress import clock

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gigassl.bags.layouts import CoordsUnit
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError
-from gigassl.evaluate.comparison import CompareSettings, compare
 from gigassl.evaluate.mil.bags import BagReader
 from gigassl.evaluate.mil.run import check_model, predict_split, reader_of, settings_for
 from gigassl.evaluate.mil.settings import MilSettings
@@ -19,12 +17,12 @@ from gigassl.evaluate.predictions import Predictions, joined, open_predictions, 
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Task
 from gigassl.pipeline.evaluation import Question, TaskOptions, question, splits_beside
-from gigassl.pipeline.failures import Failure, failures_path, save_failures
+from gigassl.pipeline.failures import failures_path, save_failures
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.mil_parts import MilParts, digest_of_split, digest_of_task
+from gigassl.pipeline.mil_result import MilResult
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
-from gigassl.report.tables import as_text
 from gigassl.slides.cohort import Cohort
 from gigassl.vectors.tile_store import TileStore
 from gigassl.versions import shaping_versions
@@ -47,64 +45,6 @@ class MilOptions:
     bag_encoder: str | None = None
     coords_unit: CoordsUnit | None = None
     slide_mpp: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MilResult:
-    """How a run of MIL models ended.
-
-    Attributes:
-        out: the table of predictions.
-        predictions: what it holds; None where the run was interrupted.
-        question: the task and its splits.
-        n_new, n_reused: models trained now, and found from before.
-        failures: bags that could not be read.
-    """
-
-    out: Path
-    predictions: Predictions | None
-    question: Question
-    n_new: int
-    n_reused: int
-    failures: tuple[Failure, ...] = ()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the run was stopped before its end; what was done is kept."""
-        return self.predictions is None
-
-    @cached_property
-    def scores(self) -> str:
-        """The table of scores, and what to know of it."""
-        if self.predictions is None:
-            return ""
-        return as_text(compare([self.predictions], settings=CompareSettings()))
-
-    def sentence(self) -> str:
-        """What happened, for people."""
-        said = f"{self.n_new + self.n_reused} models"
-        if self.n_reused:
-            said += f" ({self.n_reused} from before)"
-        if self.interrupted:
-            return f"interrupted after {said}; give the same command again to go on"
-        failed = f"; {len(self.failures)} bags failed, see {failures_path(self.out)}"
-        return (
-            f"{self.question.as_text()}\n\n{self.scores}\n{said}: {self.out}; their splits: "
-            f"{splits_beside(self.out)}{failed if self.failures else ''}"
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """What happened, for machines."""
-        return {
-            "out": str(self.out),
-            "splits": str(splits_beside(self.out)),
-            "interrupted": self.interrupted,
-            "models_new": self.n_new,
-            "models_reused": self.n_reused,
-            "failed": len(self.failures),
-            "notes": list(self.question.notes),
-            "scores": self.scores,
-        }
 
 
 def open_bags(
@@ -131,7 +71,7 @@ def mil(
 
     Each finished model is kept in ``<out>.parts/``: a killed run goes on from there. The splits lie
     in ``<out>.splits/``, for the next method. Equal bags, labels, settings and versions give an
-    equal file on the CPU.
+    equal file on the CPU; on another number of threads too, save that TransMIL rounds apart there.
 
     Args:
         source: folder of a bank; or folder or CSV of bags, ours or other tools'; or such that are

@@ -14,8 +14,9 @@ from gigassl.evaluate.mil.training import EpochLoss, Quiet
 from gigassl.evaluate.predictions import open_predictions
 from gigassl.evaluate.splits import SplitSettings
 from gigassl.pipeline.evaluation import TaskOptions
-from gigassl.pipeline.mil import MilOptions, MilResult, mil, open_bags
+from gigassl.pipeline.mil import MilOptions, mil, open_bags
 from gigassl.pipeline.mil_progress import MilReporter
+from gigassl.pipeline.mil_result import MilResult
 from tests.vectors.stores import grid_bag
 
 N = 24

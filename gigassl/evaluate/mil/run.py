@@ -57,7 +57,8 @@ def run_mil(
 ) -> pa.Table:  # fmt: skip
     """Trains a model on each split and predicts its test slides.
 
-    Equal bags, splits and settings give equal predictions on a CPU.
+    Equal bags, splits and settings give equal predictions on a CPU; on another number of threads
+    too, save that TransMIL rounds apart there.
 
     Args:
         task: the task; every slide has a bag.

@@ -137,6 +137,24 @@ def test_equal_seeds_give_equal_predictions_and_others_others() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # dropout leaves the global one alone
 
 
+@pytest.mark.parametrize("name", MIL_MODELS)
+def test_the_number_of_threads_changes_nothing(name: str) -> None:
+    task, before = some_task(), torch.get_num_threads()
+    options = {"width": 64} if name == "transmil" else {}
+    settings = replace(FAST, model=name, options=options, epochs=1, lr=1e-3)
+    found = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            found.append(run_mil(task, store_for(task, dim=64), [halves()], settings=settings))
+    finally:
+        torch.set_num_threads(before)
+    if name == "transmil":  # PyTorch's attention and layer norm round apart
+        np.testing.assert_allclose(*(table["p_a"].to_numpy() for table in found), rtol=1e-4)
+    else:
+        assert found[0].equals(found[1])
+
+
 def test_a_split_is_learned_alike_alone_and_among_others() -> None:
     task = some_task()
     store = store_for(task)
