@@ -48,7 +48,7 @@ def robustness_index(
         vectors: one a slide.
         classes: biology of each slide.
         sites: where each slide comes from.
-        patients: of each slide; the paper leaves out tiles of the same slide in the same way.
+        patients: of each slide.
         neighbours: of each slide; fewer where there are no more slides of other patients.
 
     Raises:
