@@ -150,7 +150,8 @@ def test_the_number_of_threads_changes_nothing(name: str) -> None:
     finally:
         torch.set_num_threads(before)
     if name == "transmil":  # PyTorch's attention and layer norm round apart
-        np.testing.assert_allclose(*(table["p_a"].to_numpy() for table in found), rtol=1e-4)
+        first, second = (table["p_a"].to_numpy() for table in found)
+        np.testing.assert_allclose(first, second, rtol=1e-4)
     else:
         assert found[0].equals(found[1])
 
