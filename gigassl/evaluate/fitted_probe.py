@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.logistic import class_probabilities
+from gigassl.evaluate.threads import one_thread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +38,7 @@ class FittedProbe:
     neighbours: int = 1
     chosen: Mapping[str, float] = field(default_factory=dict)
 
+    @one_thread()
     def predict(
         self, vectors: Float[np.ndarray, "slide dim"]
     ) -> Float64[np.ndarray, "slide answer"]:

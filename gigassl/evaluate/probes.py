@@ -21,6 +21,7 @@ from gigassl.evaluate.probe_settings import (
 )
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Task, rows_of
+from gigassl.evaluate.threads import one_thread
 from gigassl.evaluate.vector_set import VectorSet
 
 __all__ = [
@@ -38,6 +39,7 @@ _LEARN: Mapping[str, _Learn] = {
 }
 
 
+@one_thread()
 def run_probe(
     task: Task, vectors: VectorSet, splits: Sequence[Split], *,
     settings: ProbeSettings, name: str | None = None, seed: int = 0,
@@ -75,6 +77,7 @@ def run_probe(
     )
 
 
+@one_thread()
 def fit_probe(
     vectors: Float[np.ndarray, "slide dim"], task: Task, *,
     settings: ProbeSettings, seed: int = 0, first_block: int | None = None,

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from jaxtyping import Float64
 from pyarrow import Table
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_limits
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.probe_data import ProbeData
@@ -222,6 +224,34 @@ def test_a_probe_of_another_kind_and_missing_vectors_are_refused() -> None:
         run_probe(task, some, make_splits(task, SplitSettings()), settings=ProbeSettings())
     with pytest.raises(SettingsError, match="learned from vectors of 12 columns; these have 3"):
         fit_probe(x, task, settings=ProbeSettings()).predict(x[:, :3])
+
+
+@pytest.mark.parametrize("method", ["logistic", "ridge", "cox", "knn"])
+def test_any_number_of_threads_gives_the_same_bytes(method: str) -> None:
+    rng = np.random.default_rng(0)
+    n, dim = 400, 256
+    x = rng.standard_normal((n, dim))
+    score = x[:, 0] + rng.standard_normal(n)
+    facts: dict[str, dict[str, Any]] = {
+        "ridge": {"kind": "regression", "target": score},
+        "cox": {"kind": "survival", "target": np.exp(-score), "event": rng.random(n) < 0.7},
+    }
+    plain = {"kind": "classification", "target": (score > 0).astype(float), "classes": ("a", "b")}
+    task = Task(
+        name="t", slide_ids=tuple(f"s{i:03}" for i in range(n)),
+        patient_ids=tuple(f"p{i:03}" for i in range(n)), sites=("",) * n,
+        **facts.get(method, plain),
+    )  # fmt: skip
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with threadpool_limits(limits=threads):
+                probe = fit_probe(x, task, settings=ProbeSettings(method=method))
+                found.append(probe.predict(x).tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(found)) == 1
 
 
 def test_a_strength_is_not_chosen_where_a_class_has_a_single_patient() -> None:
