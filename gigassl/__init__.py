@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
     from gigassl.evaluate.comparison import CompareSettings as CompareSettings
+    from gigassl.evaluate.probe_settings import ProbeSettings as ProbeSettings
+    from gigassl.evaluate.probes import fit_probe as fit_probe
+    from gigassl.evaluate.probes import run_probe as run_probe
     from gigassl.evaluate.screening import ScreenSettings as ScreenSettings
     from gigassl.evaluate.split_files import read_splits as read_splits
     from gigassl.evaluate.split_files import write_splits as write_splits
@@ -48,6 +51,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
     from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
     from gigassl.pipeline.pretrain import pretrain as pretrain
+    from gigassl.pipeline.probe import ProbeOptions as ProbeOptions
+    from gigassl.pipeline.probe import probe as probe
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
     from gigassl.pipeline.sites import sites as sites
@@ -88,6 +93,8 @@ _HOME = {
     "PredictOptions": "gigassl.pipeline.predict",
     "PretrainOptions": "gigassl.pipeline.pretrain",
     "PretrainSettings": "gigassl.vectors.pretrain.settings",
+    "ProbeOptions": "gigassl.pipeline.probe",
+    "ProbeSettings": "gigassl.evaluate.probe_settings",
     "RunOptions": "gigassl.pipeline.jobs",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
     "ScreenSettings": "gigassl.evaluate.screening",
@@ -108,6 +115,7 @@ _HOME = {
     "examine": "gigassl.pipeline.doctor",
     "fewshot": "gigassl.pipeline.fewshot",
     "fit": "gigassl.pipeline.fit",
+    "fit_probe": "gigassl.evaluate.probes",
     "import_model": "gigassl.pipeline.import_model",
     "import_vectors": "gigassl.pipeline.import_vectors",
     "inspect": "gigassl.pipeline.inspection",
@@ -125,9 +133,11 @@ _HOME = {
     "open_table": "gigassl.vectors.table",
     "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
+    "probe": "gigassl.pipeline.probe",
     "question": "gigassl.pipeline.evaluation",
     "read_cohort": "gigassl.slides.cohort",
     "read_splits": "gigassl.evaluate.split_files",
+    "run_probe": "gigassl.evaluate.probes",
     "screen": "gigassl.pipeline.screen",
     "sites": "gigassl.pipeline.sites",
     "write_splits": "gigassl.evaluate.split_files",

@@ -9,12 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from gigassl.bags.layouts import CoordsUnit
-from gigassl.errors import SettingsError
+from gigassl.errors import GigasslError, SettingsError
 from gigassl.evaluate.comparison import CompareSettings, Comparison, compare
 from gigassl.evaluate.contamination import contamination
 from gigassl.evaluate.mean_mlp import mean_mlp
 from gigassl.evaluate.patients import patient_level, patient_predictions
-from gigassl.evaluate.predictions import Predictions, joined, save_predictions
+from gigassl.evaluate.predictions import (
+    Predictions,
+    joined,
+    open_predictions,
+    save_predictions,
+)
 from gigassl.evaluate.probes import DEFAULT_METHODS, ProbeSettings, run_probe
 from gigassl.evaluate.task import Kind
 from gigassl.evaluate.vector_set import VectorSet
@@ -114,6 +119,7 @@ def probe(
         GigasslError: files that cannot be read or written.
     """
     options = options or ProbeOptions()
+    _refuse_other_file(out)
     opened = open_vector_sets(vectors)
     patients, notes = common_patients(opened)
     asked = [question(each, available=patients) for each in tasks]
@@ -138,6 +144,16 @@ def probe(
         out=out, predictions=predictions, comparison=comparison, questions=tuple(asked),
         notes=(*notes, *_seen(opened, asked)),
     )  # fmt: skip
+
+
+def _refuse_other_file(out: Path) -> None:
+    """Predictions are made anew in little time; any other file is not to be lost."""
+    if not out.exists():
+        return
+    try:
+        open_predictions(out)
+    except GigasslError as error:
+        raise SettingsError(f"{error}; choose another -o, so that nothing is lost") from error
 
 
 def tasks_of(options: TaskOptions, targets: str | None) -> tuple[TaskOptions, ...]:
@@ -211,7 +227,6 @@ def _table(
 ) -> pa.Table:
     name = f"{vectors.name} · {settings.method}"
     log.info("task '%s': %s on %d splits", asked.task.name, name, len(asked.splits))
-    # a control without a second stream of its own kind is read as it is
     return run_probe(
         asked.task, _read(asked, of, vectors=vectors), asked.splits, settings=settings, name=name,
         seed=of.split.seed,

@@ -130,3 +130,8 @@ def test_mistakes_are_one_sentence_before_any_training(folder: Path, run: Run) -
         ours, *labels, "--target", "grade", "--slide-encoder", "x.safetensors"
     )
     assert not (folder / "p.parquet").exists()
+    kept = (folder / "theirs.parquet").read_bytes()
+    done = run("probe", ours, *labels, "--target", "grade", "-o", folder / "theirs.parquet")
+    assert done.code == 2
+    assert "choose another -o" in done.err
+    assert (folder / "theirs.parquet").read_bytes() == kept
