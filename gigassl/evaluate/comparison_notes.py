@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gigassl.evaluate.scores import BlockScores
+from gigassl.evaluate.intervals import BOOTSTRAP, FEWEST_TEST_SETS
+from gigassl.evaluate.scores import BlockScores, Delta, Score
 
 FEW_PATIENTS = 20
 
@@ -22,6 +23,7 @@ def notes_on(tables: Sequence[BlockScores], *, wanted: str | None) -> tuple[str,
         for table in tables
         for note in (
             *_undefined(table),
+            *_as_trained(table),
             *_few(table),
             *_seen(table),
             *_alone(table, n_methods=len(compared), wanted=wanted),
@@ -46,6 +48,22 @@ def _undefined(table: BlockScores) -> Iterator[str]:
                     f"{block.title}: {name} of '{row.method}' not defined in {n_missing} of "
                     f"{block.n_folds} folds; its mean leaves them out"
                 )
+
+
+def _as_trained(table: BlockScores) -> Iterator[str]:
+    """Where several test sets did not do for the interval that such tables promise."""
+    if not table.block.test_sets.max():
+        return
+    for row in table.rows:
+        deltas = {f"Δ {control}": delta for control, delta in row.deltas.items()}
+        found: list[tuple[str, Score | Delta]] = [*row.scores.items(), *deltas.items()]
+        names = [n for n, each in found if each.interval == BOOTSTRAP and not np.isnan(each.low)]
+        if names:
+            yield (
+                f"{table.block.title}: intervals of {', '.join(names)} of '{row.method}' are from "
+                "the bootstrap over patients, models as trained: defined in fewer than "
+                f"{FEWEST_TEST_SETS} test sets, or the same in each"
+            )
 
 
 def _few(table: BlockScores) -> Iterator[str]:

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from gigassl.evaluate.blocks import Block, Said
-from gigassl.evaluate.bootstrap import Resampled, perfect_trials, score_interval
+from gigassl.evaluate.bootstrap import Resampled
+from gigassl.evaluate.intervals import mean_difference, mean_interval, pooled_interval
 from gigassl.evaluate.metrics import Metric
-from gigassl.evaluate.pairs import Results, bootstrapped
+from gigassl.evaluate.pairs import Results
 
 DELTAS = ("mean", "random-weights", "shuffled-coordinates")
 """Controls that a method's difference from is a column of its own."""
@@ -23,7 +24,8 @@ class Score:
         metric: its name.
         folds: in each fold; NaN where it is not defined.
         mean, sd: over the folds where it is defined; sd with ddof = 1, NaN of one fold.
-        low, high: interval of the mean over folds, from the bootstrap over patients.
+        low, high: interval of the mean over folds.
+        interval: how that was found: "corrected resampled t" or "patient bootstrap".
         pooled, pooled_low, pooled_high: of all test rows of a repeat together (mean over repeats).
         undefined: share of folds and bootstrap draws in which it was not defined.
     """
@@ -34,6 +36,7 @@ class Score:
     sd: float
     low: float
     high: float
+    interval: str
     pooled: float
     pooled_low: float
     pooled_high: float
@@ -42,12 +45,16 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """How far a method is above its control: of the mean over folds, paired."""
+    """How far a method is above its control: of the mean over folds, paired.
+
+    ``interval`` is how low and high were found, as in a score.
+    """
 
     control: str
     difference: float
     low: float
     high: float
+    interval: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,28 +134,16 @@ def control_of(block: Block, said: Said, control: str) -> Said | None:
 
 def _score(block: Block, metric: Metric, *, found: Resampled, alpha: float) -> Score:
     known = found.folds[~np.isnan(found.folds)]
-    low, high, pooled_low, pooled_high = (
-        edge
-        for draws, estimate in (
-            (found.fold_mean, found.mean),
-            (found.pooled_draws, found.pooled),
-        )
-        for edge in score_interval(
-            draws,
-            estimate=estimate,
-            bounds=metric.bounds,
-            n_patients=block.n_patients,
-            perfect=perfect_trials(block),
-            alpha=alpha,
-        )
-    )
+    of_mean = mean_interval(block, metric, found, alpha=alpha)
+    pooled_low, pooled_high = pooled_interval(block, metric, found, alpha=alpha)
     return Score(
         metric=metric.name,
         folds=found.folds,
         mean=found.mean,
         sd=float(known.std(ddof=1)) if len(known) > 1 else float("nan"),
-        low=low,
-        high=high,
+        low=of_mean.low,
+        high=of_mean.high,
+        interval=of_mean.how,
         pooled=found.pooled,
         pooled_low=pooled_low,
         pooled_high=pooled_high,
@@ -163,17 +158,13 @@ def _deltas(
     for name in DELTAS if not said.control else ():
         control = control_of(block, said, name)
         if control is not None:
-            tested = bootstrapped(
-                results[said.method, metric],
-                results[control.method, metric],
-                pooled=False,
-                n_patients=block.n_patients,
-                alpha=alpha,
-            )
+            ours, theirs = (results[each.method, metric] for each in (said, control))
+            how, tested = mean_difference(block, ours, theirs, alpha=alpha)
             found[name] = Delta(
                 control=control.method,
                 difference=tested.difference,
                 low=tested.low,
                 high=tested.high,
+                interval=how,
             )
     return found

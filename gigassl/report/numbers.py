@@ -82,6 +82,7 @@ def _score_facts(row: MethodScores, name: str) -> Iterator[tuple[str, Any]]:
     yield f"{name}_fold_sd", score.sd
     yield f"{name}_fold_mean_low", score.low
     yield f"{name}_fold_mean_high", score.high
+    yield f"{name}_fold_mean_interval", score.interval
     yield f"{name}_pooled", score.pooled
     yield f"{name}_pooled_low", score.pooled_low
     yield f"{name}_pooled_high", score.pooled_high
@@ -90,7 +91,7 @@ def _score_facts(row: MethodScores, name: str) -> Iterator[tuple[str, Any]]:
 
 def _delta_facts(row: MethodScores, control: str) -> Iterator[tuple[str, Any]]:
     delta = row.deltas.get(control)
-    for fact in ("difference", "low", "high"):
+    for fact in ("difference", "low", "high", "interval"):
         yield f"minus_{control}_{fact}", None if delta is None else getattr(delta, fact)
 
 

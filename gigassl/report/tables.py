@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from gigassl.evaluate.comparison import Comparison
-from gigassl.evaluate.pairs import BOOTSTRAP, RESAMPLED_T
+from gigassl.evaluate.intervals import BOOTSTRAP, RESAMPLED_T
 from gigassl.evaluate.scores import BlockScores, MethodScores
 
 MISSING = "–"
@@ -66,29 +66,18 @@ def grids(comparison: Comparison) -> Iterator[Grid]:
 def legend(comparison: Comparison) -> Iterator[str]:
     """What the numbers are, then what was left out."""
     settings = comparison.settings
-    inside = f"{1 - settings.alpha:.0%}"
     yield (
         f"{comparison.metric.title} and the other metrics: mean over folds ± sd (ddof 1). pooled: "
         "all test rows of a repeat ranked together; never to be mixed with means over folds."
     )
-    yield (
-        f"[ ]: {inside} interval from {settings.draws} bootstrap draws of patients, models as "
-        "trained; of scores Wilson's with the bootstrap's variance, of differences percentiles."
-    )
-    if any(table.block.test_sets.max() > 0 for table in comparison.tables):
-        yield (
-            "Folds learn from one another's test slides, which no interval of predictions can see: "
-            "where there is no signal at all, 95% intervals of 5 folds held an AUC of .5 in 90% "
-            "(mean over folds) and 87% (pooled) of simulated cohorts, those of a hold-out in 97%. "
-            "Close to chance, confirm on a hold-out."
-        )
+    yield from _intervals(comparison)
     if any(len(table.block.classes) > 2 for table in comparison.tables):
         yield "Several classes: mean of each class against the rest."
     binary = {t.block.task: t.block.classes for t in comparison.tables if len(t.block.classes) == 2}
     for task, classes in binary.items():
         yield f"{task}: AUC and AP are of class '{classes[1]}'."
     if any(row.deltas for table in comparison.tables for row in table.rows):
-        yield "Δ: method minus its control, mean over folds, paired on the same patients."
+        yield "Δ: method minus its control, mean over folds, paired on the same test slides."
     if comparison.pairs:
         sizes = sorted({pair.family for pair in comparison.pairs})
         how = {"holm": "Holm", "bh": "Benjamini–Hochberg"}[settings.adjust]
@@ -98,6 +87,30 @@ def legend(comparison: Comparison) -> Iterator[str]:
             f"{RESAMPLED_T}: Nadeau & Bengio; {BOOTSTRAP}: patients with all their rows."
         )
     yield from (f"Note: {note}." for note in comparison.notes)
+
+
+def _intervals(comparison: Comparison) -> Iterator[str]:
+    """What the intervals hold; of several test sets and of a single one they are not the same."""
+    settings = comparison.settings
+    inside = f"{1 - settings.alpha:.0%} interval"
+    several = [bool(table.block.test_sets.max()) for table in comparison.tables]
+    draws = (
+        f"{settings.draws} bootstrap draws of patients, models as trained; of scores Wilson's with "
+        "the bootstrap's variance, of differences percentiles."
+    )
+    if any(several):
+        yield (
+            f"[ ] of means over several test sets, and Δ of them: {inside} for the method trained "
+            f"anew on such a cohort ({RESAMPLED_T}, Nadeau & Bengio); within the metric's range."
+        )
+        yield f"[ ] of pooled: {inside} from {draws}"
+        yield (
+            "Folds learn from one another's test slides, which no bootstrap of predictions can "
+            "see: where there is no signal at all, pooled 95% intervals of 5 folds held an AUC of "
+            ".5 in 87% of simulated cohorts. Close to chance, go by the mean over folds."
+        )
+    if not all(several):
+        yield f"[ ] of a single test set: {inside} from {draws}"
 
 
 def _scores_grid(comparison: Comparison, table: BlockScores) -> Grid:

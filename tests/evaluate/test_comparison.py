@@ -12,8 +12,9 @@ from gigassl.evaluate.blocks import make_blocks
 from gigassl.evaluate.bootstrap import BootstrapSettings, resample
 from gigassl.evaluate.comparison import CompareSettings, Comparison, compare
 from gigassl.evaluate.delong import delong_test
+from gigassl.evaluate.intervals import BOOTSTRAP, RESAMPLED_T, correction_ratio
 from gigassl.evaluate.metrics import METRICS
-from gigassl.evaluate.pairs import BOOTSTRAP, DELONG, RESAMPLED_T, correction_ratio
+from gigassl.evaluate.pairs import DELONG
 from gigassl.evaluate.predictions import Method, Predictions, joined
 from gigassl.evaluate.significance import corrected_resampled_t, holm
 from tests.evaluate.prediction_tables import folds_of, holdout_of, predictions_of, task_of
@@ -107,6 +108,59 @@ def test_folds_get_the_corrected_t_and_pooled_numbers_the_bootstrap() -> None:
     assert (t.p, t.low, t.high) == (expected.p, expected.low, expected.high)
     assert t.estimand == "mean AUC over 4 test sets"
     assert pooled.estimand == "pooled AUC of 60 patients"
+
+
+def test_the_interval_of_a_mean_over_folds_is_the_corrected_t_within_the_range() -> None:
+    task = task_of(LABELS)
+    weak = (Method(name="weak"), 0.1)
+    (table,) = compared(predictions_of(task, folds_of(task), [*TWO, weak])).tables
+    highs = []
+    for row in table.rows:
+        score = row.scores["auc"]
+        t = corrected_resampled_t(score.folds, test_over_train=15 / 45)
+        assert score.interval == RESAMPLED_T
+        assert (score.low, score.high) == (t.low, min(t.high, 1.0))
+        highs.append(t.high)
+    assert min(highs) < 1 < max(highs)
+    loss = table.rows[0].scores["log_loss"]
+    assert loss.high == corrected_resampled_t(loss.folds, test_over_train=15 / 45).high
+
+
+def test_draws_for_one_test_set_count_once_in_the_interval() -> None:
+    task = task_of(LABELS)
+    splits = [s for draw in range(5) for s in folds_of(task, k=3, size="10", draw=draw)]
+    (table,) = compared(predictions_of(task, splits, TWO[1:])).tables
+    score = table.rows[0].scores["auc"]
+    each = score.folds.reshape(5, 3).mean(axis=0)
+    t = corrected_resampled_t(each, test_over_train=20 / 40)
+    assert (score.low, score.high) == pytest.approx((max(t.low, 0), min(t.high, 1)), abs=1e-12)
+
+
+def test_one_or_two_test_sets_and_equal_ones_have_the_bootstrap_and_a_note() -> None:
+    task = task_of(LABELS)
+    one = compared(predictions_of(task, holdout_of(task), TWO))
+    assert one.tables[0].rows[0].scores["auc"].interval == BOOTSTRAP
+    assert not any("models as trained" in note for note in one.notes)  # the legend says it
+    two = compared(predictions_of(task, folds_of(task, k=2), TWO))
+    assert two.tables[0].rows[0].scores["auc"].interval == BOOTSTRAP
+    assert [(p.test, p.family) for p in two.pairs] == [(BOOTSTRAP, 1), (BOOTSTRAP, 1)]
+    assert any("intervals of auc," in n and "fewer than 3 test sets" in n for n in two.notes)
+    sure = compared(predictions_of(task, folds_of(task), [(Method(name="m"), 100)]))
+    score = sure.tables[0].rows[0].scores["auc"]
+    assert (score.mean, score.sd, score.interval) == (1.0, 0.0, BOOTSTRAP)
+    assert score.low < 0.99
+
+
+def test_a_difference_from_a_control_is_that_of_a_pair() -> None:
+    task = task_of(LABELS)
+    control = Method(name="v, mean · logistic", control="mean", control_of="v")
+    both = [(Method(name="v · logistic"), 1.5), (control, 0.5)]
+    (table,) = compared(predictions_of(task, folds_of(task), both)).tables
+    delta = table.rows[0].deltas["mean"]
+    folds = table.rows[0].scores["auc"].folds - table.rows[1].scores["auc"].folds
+    t = corrected_resampled_t(folds, test_over_train=15 / 45)
+    assert (delta.difference, delta.low, delta.high) == (t.difference, t.low, t.high)
+    assert delta.interval == RESAMPLED_T
 
 
 def test_trainings_on_one_test_set_are_no_further_test_sets() -> None:
