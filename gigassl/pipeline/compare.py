@@ -14,6 +14,7 @@ from gigassl.evaluate.foreign import read_foreign
 from gigassl.evaluate.predictions import FORMAT, Predictions, open_predictions
 from gigassl.files import written_whole
 from gigassl.pipeline.output import make_folder
+from gigassl.report.forest import save_forest
 from gigassl.report.learning_curves import save_learning_curves
 from gigassl.report.numbers import as_csv, as_records, folds_as_csv, pairs_as_csv
 from gigassl.report.tables import as_latex, as_markdown, as_text
@@ -78,7 +79,9 @@ def compare_files(
     for name, text in texts.items():
         with written_whole(out / name) as part:
             part.write_text(text, encoding="utf-8")
-    figures = save_learning_curves(comparison, out / CURVE)
+    figures = (
+        *save_forest(comparison, out / "scores"), *save_learning_curves(comparison, out / CURVE)
+    )  # fmt: skip
     return CompareResult(comparison=comparison, files=(*(out / name for name in texts), *figures))
 
 

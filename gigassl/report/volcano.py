@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gigassl.evaluate.findings import Finding
-from gigassl.files import written_whole
+from gigassl.report.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,22 +25,13 @@ def save_volcano(findings: Sequence[Finding], path: Path, *, alpha: float = 0.05
     Raises:
         MachineError: it cannot be written.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tested = [each for each in findings if not math.isnan(each.p)]
     metrics = [name for name in _TITLES if any(each.metric == name for each in tested)]
-    figure = Figure(figsize=(5.6 * max(1, len(metrics)), 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.6 * max(1, len(metrics)), 4.6)
     panels = figure.subplots(1, max(1, len(metrics)), squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=False):
         _draw(panel, [each for each in tested if each.metric == metric], alpha=alpha)
-    # names of elements in an SVG are drawn by chance, its date is of today; both are fixed
-    with rc_context({"svg.hashsalt": "gigassl", "svg.fonttype": "none"}):
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            with written_whole(path.with_suffix(f".{kind}")) as part:
-                figure.savefig(part, dpi=140, format=kind, metadata=metadata)
+    save_figure(figure, path)
 
 
 def _draw(panel: "Axes", findings: Sequence[Finding], *, alpha: float) -> None:

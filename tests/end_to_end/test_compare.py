@@ -40,7 +40,7 @@ def test_compare_writes_tables_and_figures(files: list[str], tmp_path: Path) -> 
     names = sorted(path.name for path in out.iterdir())
     assert names == [
         "comparison.csv", "comparison.md", "comparison.tex", "folds.csv", "learning_curve.png",
-        "learning_curve.svg", "pairs.csv",
+        "learning_curve.svg", "pairs.csv", "scores.png", "scores.svg",
     ]  # fmt: skip
     with (out / "pairs.csv").open() as handle:
         assert {row["reference"] for row in csv.DictReader(handle)} == {"abmil"}
