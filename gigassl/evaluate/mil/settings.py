@@ -93,14 +93,15 @@ MIL_PRESETS: Mapping[str, MilSettings] = {
         model="transmil", epochs=200, lr=2e-4, weight_decay=1e-5, schedule="constant"
     ),
 }  # fmt: skip
-"""Name of a model → settings, from its paper or its authors' code where they say.
+"""Name of a model → settings after its paper or its authors' code, as far as they are known to us.
 
-All train on one bag at a time. ``abmil``: lr 1e-4, decay 5e-4, at most 100 epochs (arXiv
+All train on one bag at a time. ``abmil``: lr 1e-4, decay 5e-4, at most 100 epochs (after arXiv
 1802.04712, histology). ``clam-sb``: lr 2e-4, decay 1e-5, dropout 0.25, 50 to 200 epochs, patience
-20, classes drawn as often, 8 tiles a cluster, bag weight 0.7 (arXiv 2004.09666). ``dsmil``: lr
-1e-4, decay 1e-3, cosine, at most 200 epochs (arXiv 2011.08939, as its code is configured for TCGA).
-``transmil``: lr 2e-4, decay 1e-5, at most 200 epochs (arXiv 2106.00908). For ``mean``, ``max`` and
-``mean-mlp``, which no paper tuned, the settings of CLAM with a falling rate.
+20, classes drawn as often, 8 tiles a cluster, bag weight 0.7 (after arXiv 2004.09666). ``dsmil``:
+lr 1e-4, decay 1e-3, cosine, at most 200 epochs (after arXiv 2011.08939). ``transmil``: lr 2e-4,
+decay 1e-5, at most 200 epochs (after arXiv 2106.00908). Not every number could be checked against
+the papers. For ``mean``, ``max`` and ``mean-mlp``, which no paper tuned, the settings of CLAM with
+a falling rate.
 
 Three things are the same for all, so that models are compared and not recipes: AdamW (the papers:
 Adam; TransMIL: RAdam with Lookahead), early stopping on the validation loss with patience 20, and
