@@ -52,6 +52,16 @@ def test_a_file_is_the_model_in_it(tmp_path: Path) -> None:
     assert of_file.vector(bag)["n_views"] == 3
 
 
+def test_a_model_of_two_streams_says_how_wide_the_first_is() -> None:
+    record = SlideEncoderRecord(
+        architecture="spatial", dim=4, width=8 + 3 * 16 * 17 // 2, cell=112.0, mpp=0.5
+    )
+    network = new_network("spatial", dim=4, cell=112.0, seed=0)
+    assert slide_encoding(SlideModel(record=record, network=network)).first_block == 8
+    assert slide_encoding(model_of()).first_block is None
+    assert slide_encoding("mean").first_block is None
+
+
 def test_settings_hold_all_that_decides_a_vector() -> None:
     usual = slide_encoding(model_of()).settings
     for other in (
