@@ -27,7 +27,9 @@ class Calibration:
         self, probabilities: Float64[np.ndarray, "row class"]
     ) -> Float64[np.ndarray, "row class"]:
         """The probabilities as they should have been."""
-        return np.exp(log_softmax(self.slope * _logs(probabilities) + self.offsets, axis=1))
+        logits = self.slope * _logs(probabilities) + self.offsets
+        mended: Float64[np.ndarray, "row class"] = np.exp(log_softmax(logits, axis=1))
+        return mended
 
 
 def fit_calibration(
@@ -107,7 +109,8 @@ def _logistic(
 
     found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS",
                      options={"gtol": 1e-9})  # fmt: skip
-    return np.asarray(found.x)
+    coefficients: np.ndarray = found.x
+    return coefficients
 
 
 def _logs(probabilities: Float64[np.ndarray, "row class"]) -> Float64[np.ndarray, "row class"]:

@@ -149,10 +149,9 @@ def load_frozen(path: Path) -> FrozenProbe:
             f"{path} has version {card['version']} of its format; this gigassl reads {VERSION}"
         )
     calibration = card["calibration"]
+    arrays: dict[str, Any] = {name: checkpoint.tensors[name].numpy() for name in _ARRAYS}
     return FrozenProbe(
-        probe=FittedProbe(
-            **card["probe"], **{name: checkpoint.tensors[name].numpy() for name in _ARRAYS}
-        ),
+        probe=FittedProbe(**card["probe"], **arrays),
         task=card["task"]["name"],
         kind=card["task"]["kind"],
         target=card["task"]["target"],

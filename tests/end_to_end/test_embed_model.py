@@ -87,6 +87,7 @@ def test_slides_are_tiled_and_encoded_as_the_slide_encoder_wants(
         assert (bag.info.tile_px, bag.info.target_mpp) == (112, 1.0)
         expected = embed_bag(model, bag)
         np.testing.assert_allclose(row.embedding, expected.vector, atol=1e-6)
+        assert row.n_tiles is not None
         assert row.n_views == -(-row.n_tiles // 5) > 1
         assert row.view_spread == pytest.approx(expected.view_spread, abs=1e-6)
 
