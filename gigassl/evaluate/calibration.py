@@ -109,7 +109,7 @@ def _logistic(
 
     found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS",
                      options={"gtol": 1e-9})  # fmt: skip
-    coefficients: np.ndarray = found.x
+    coefficients: np.ndarray = np.asarray(found.x, dtype=np.float64)
     return coefficients
 
 

@@ -174,9 +174,7 @@ def _table(where: str, cells: Mapping[str, Sequence[str]]) -> LabelTable:
     slides = next((name for name in SLIDE_COLUMNS if name in cells), None)
     patients = next((name for name in PATIENT_COLUMNS if name in cells), None)
     if n == 0 or (slides is None and patients is None):
-        raise SettingsError(
-            f"{where} has no column slide_id; {_has(list(cells) if n else [])}"
-        )
+        raise SettingsError(f"{where} has no column slide_id; {_has(list(cells) if n else [])}")
     return LabelTable(
         where=where,
         slide_ids=tuple(slide_id_of(Path(name)) for name in cells[slides]) if slides else None,
