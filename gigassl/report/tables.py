@@ -107,7 +107,8 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
         yield (
             "Folds learn from one another's test slides, which no bootstrap of predictions can "
             "see: where there is no signal at all, pooled 95% intervals of 5 folds held an AUC of "
-            ".5 in 87% of simulated cohorts. Close to chance, go by the mean over folds."
+            ".5 in 87% of simulated cohorts. Close to chance, go by the mean over folds, whose "
+            "interval held it in 93%; with AUCs above .95 that one is rough too (89% to 93%)."
         )
     if not all(several):
         yield f"[ ] of a single test set: {inside} from {draws}"

@@ -1,28 +1,21 @@
 """Where the truth is known: intervals hold it as often as they say, tests reject as often."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from scipy.stats import norm, ttest_1samp
 
-from gigassl.evaluate.blocks import Block, make_blocks
 from gigassl.evaluate.bootstrap import (
     BootstrapSettings,
     interval,
     patient_counts,
-    perfect_trials,
-    resample,
     score_interval,
 )
 from gigassl.evaluate.delong import delong_test
 from gigassl.evaluate.metric_draws import auc_draws
-from gigassl.evaluate.metrics import METRICS, auc
+from gigassl.evaluate.metrics import auc
 from gigassl.evaluate.outcome import Outcome
-from gigassl.evaluate.predictions import Method, joined, rows_of_split
 from gigassl.evaluate.significance import bootstrap_p, corrected_resampled_t
-from gigassl.evaluate.split import Split
-from tests.evaluate.prediction_tables import task_of
+from tests.evaluate.cohorts import centroid_scores, stratified
 
 DRAWS = BootstrapSettings(draws=400)
 
@@ -127,33 +120,6 @@ def test_delong_and_slide_bootstrap_reject_far_too_often_with_several_slides_a_p
     assert rejected(n=50, slides=5, repeats=200, by="slide") > 0.12
 
 
-def centroid_scores(features: np.ndarray, labels: np.ndarray, split: Split) -> np.ndarray:
-    """Probabilities of the nearest-centroid direction, learned on the training rows."""
-    train = features[split.train], labels[split.train]
-    direction = train[0][train[1] == 1].mean(axis=0) - train[0][train[1] == 0].mean(axis=0)
-    odds = features[split.test] @ direction
-    p: np.ndarray = 1 / (1 + np.exp(-odds))
-    return np.stack([1 - p, p], axis=1)
-
-
-def stratified(
-    rng: np.random.Generator, labels: np.ndarray, *, test: float, k: int | None
-) -> Iterator[Split]:
-    """Hold-out draws (k: None, endless), or the folds of one k-fold; classes balanced."""
-    place = np.empty(len(labels))
-    while True:
-        for y in (0, 1):
-            rows = np.flatnonzero(labels == y)
-            place[rows] = rng.permutation(len(rows)) / len(rows)
-        for fold in range(k or 1):
-            tested = (place * k).astype(int) == fold if k else place < test
-            yield Split(
-                scheme="s", fold=fold, train=np.flatnonzero(~tested), test=np.flatnonzero(tested)
-            )
-        if k:
-            return
-
-
 def resampled_differences(rng: np.random.Generator, *, folds: int) -> np.ndarray:
     """Hold-out AUC differences of two classifiers that are equally good by symmetry."""
     labels = np.arange(100) % 2
@@ -180,57 +146,3 @@ def test_the_corrected_t_keeps_its_size_where_the_naive_one_rejects_far_too_ofte
         corrected += corrected_resampled_t(differences, test_over_train=20 / 80).p < 0.05
     assert corrected / repeats <= 0.10
     assert naive / repeats > 0.25
-
-
-def shuffled_block(rng: np.random.Generator, *, scheme: str) -> Block:
-    """A classifier that learned shuffled labels, on its test rows."""
-    labels = rng.permutation(np.arange(60) % 2)
-    features = rng.standard_normal((60, 8))
-    task = task_of(labels.tolist())
-    every = stratified(rng, labels, test=0.5, k=5 if scheme == "5 folds" else None)
-    splits = list(every) if scheme == "5 folds" else [next(every)]
-    method = Method(name="m")
-    parts = [
-        rows_of_split(task, s, centroid_scores(features, labels, s), method=method) for s in splits
-    ]
-    return make_blocks([joined("classification", parts, provenance={})])[0]
-
-
-def shuffled_labels_held(*, scheme: str, repeats: int) -> tuple[float, float]:
-    """Share of cohorts whose interval holds one half: of the mean over folds, and pooled."""
-    rng, held = np.random.default_rng(0), [0, 0]
-    for _ in range(repeats):
-        block = shuffled_block(rng, scheme=scheme)
-        found = resample(block, [METRICS["auc"]], settings=DRAWS)["m", "auc"]
-        both = ((found.fold_mean, found.mean), (found.pooled_draws, found.pooled))
-        for k, (draws, estimate) in enumerate(both):
-            low, high = score_interval(
-                draws,
-                estimate=estimate,
-                bounds=(0, 1),
-                n_patients=block.n_patients,
-                perfect=perfect_trials(block),
-            )
-            held[k] += low <= 0.5 <= high
-    return held[0] / repeats, held[1] / repeats
-
-
-def test_intervals_of_a_few_shuffled_labels_hold_one_half() -> None:
-    mean, pooled = shuffled_labels_held(scheme="hold-out", repeats=100)
-    assert mean == pooled >= 0.9
-
-
-@pytest.mark.slow
-def test_intervals_of_shuffled_labels_hold_one_half() -> None:
-    mean, _ = shuffled_labels_held(scheme="hold-out", repeats=1000)
-    assert 0.93 <= mean <= 0.97
-
-
-@pytest.mark.slow
-def test_folds_that_learn_from_one_another_hold_it_less_often_as_tables_say() -> None:
-    # each pair of slides in two folds counts twice, once with either as the tested one: without
-    # any signal the variance is up to twice that of independent folds, and no bootstrap of the
-    # predictions can see it
-    mean, pooled = shuffled_labels_held(scheme="5 folds", repeats=1000)
-    assert 0.87 <= mean <= 0.94
-    assert 0.83 <= pooled <= 0.92

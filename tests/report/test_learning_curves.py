@@ -1,5 +1,7 @@
 """Learning curves: what is drawn, always the same bytes, labels that do not touch."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 
 from gigassl.evaluate.comparison import CompareSettings, Comparison, compare
 from gigassl.evaluate.predictions import Method
-from gigassl.report.learning_curves import apart, panels_of, save_learning_curves
+from gigassl.report.learning_curves import apart, drawn, panels_of, save_learning_curves
 from tests.evaluate.prediction_tables import folds_of, predictions_of, task_of
 
 METHODS = [
@@ -19,10 +21,14 @@ METHODS = [
 ]
 
 
-def curves(*sizes: str) -> Comparison:
+def curves(*sizes: str, tied: Sequence[Method] = ()) -> Comparison:
+    """Curves of METHODS, and of others that said the same as one another."""
     task = task_of([0, 1] * 24)
     splits = [split for size in sizes for split in folds_of(task, size=size)]
-    return compare([predictions_of(task, splits, METHODS)], settings=CompareSettings(draws=100))
+    same = [predictions_of(task, splits, [(method, 1.0)]) for method in tied]
+    return compare(
+        [predictions_of(task, splits, METHODS), *same], settings=CompareSettings(draws=100)
+    )
 
 
 def test_sizes_rise_whatever_their_order_in_the_file() -> None:
@@ -49,11 +55,42 @@ def test_one_training_size_is_no_curve(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_leaders_end_at_their_own_names_and_cross_nothing() -> None:
+    tied = [
+        Method(name="vectors · logistic"),
+        *(Method(name=f"vectors, {name} · logistic", control=name, control_of="vectors")
+          for name in ("mean", "random-weights", "shuffled-coordinates", "mean+std")),
+    ]  # fmt: skip
+    comparison = curves("8", "full", tied=tied)
+    figure = drawn(comparison, panels_of(comparison))
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    boxes = [text.get_window_extent() for text in axis.texts]
+    leaders = [
+        line.get_transform().transform(np.array(line.get_data()).T)
+        for line in axis.lines
+        if not line.get_clip_on()
+    ]
+    assert len(boxes) == len(leaders) == 8
+    order = np.argsort([box.y0 for box in boxes])
+    for below, above in pairwise(order):
+        assert boxes[below].y1 < boxes[above].y0
+        # they turn at one place, in the order of their names: none crosses another
+        assert leaders[below][1, 1] <= leaders[above][1, 1]
+        assert leaders[below][2, 1] < leaders[above][2, 1]
+    for box, leader in zip(boxes, leaders, strict=True):
+        assert box.y0 < leader[2, 1] < box.y1
+        assert 0 < box.x0 - leader[2, 0] < 10
+        assert leader[:, 0].max() < min(other.x0 for other in boxes)
+        assert box.x1 < figure.bbox.x1
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_labels_are_moved_apart_in_order(wanted: list[float]) -> None:
     values = np.array(wanted)
-    placed = apart(values, gap=0.05)
+    placed = apart(values, gap=0.05, within=(0.0, 1.0))
     order = np.argsort(values, kind="stable")
     assert (np.diff(placed[order]) >= 0.05 - 1e-9).all()
+    assert -1e-9 <= placed.min() <= placed.max() <= 1 + 1e-9
     if len(values) < 2 or np.diff(values[order]).min() >= 0.05:
         np.testing.assert_allclose(placed, values, atol=1e-9)
