@@ -109,9 +109,9 @@ def _logistic(
 
     found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="BFGS",
                      options={"gtol": 1e-9})  # fmt: skip
-    coefficients: np.ndarray = np.asarray(found.x, dtype=np.float64)
-    return coefficients
+    return np.asarray(found.x, dtype=np.float64)
 
 
 def _logs(probabilities: Float64[np.ndarray, "row class"]) -> Float64[np.ndarray, "row class"]:
-    return np.log(np.clip(probabilities, _SMALLEST, 1.0))
+    logs: np.ndarray = np.log(np.clip(probabilities, _SMALLEST, 1.0))
+    return logs
