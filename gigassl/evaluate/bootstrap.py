@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from gigassl.errors import SettingsError
 from gigassl.evaluate.blocks import Block, Said
 from gigassl.evaluate.metrics import Metric
-from gigassl.evaluate.significance import widened
+from gigassl.evaluate.significance import widened, wilson
 
 _CELLS = 1_000_000
 """Numbers of draws × rows that are worked on at once."""
@@ -108,11 +108,9 @@ def score_interval(
     low, width = bounds[0], bounds[1] - bounds[0]
     share = (estimate - low) / width
     variance = float(known.var()) / width**2 * n_patients / (n_patients - 1)
-    trials = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else perfect
-    z2 = float(student.isf(alpha / 2, n_patients - 1)) ** 2
-    middle = (share + z2 / trials / 2) / (1 + z2 / trials)
-    reach = np.sqrt(z2 * (share * (1 - share) / trials + z2 / trials**2 / 4)) / (1 + z2 / trials)
-    return low + width * float(middle - reach), low + width * float(middle + reach)
+    quantile = float(student.isf(alpha / 2, n_patients - 1))
+    bottom, top = wilson(share, variance=variance, quantile=quantile, perfect=perfect)
+    return low + width * bottom, low + width * top
 
 
 def perfect_trials(block: Block) -> float:

