@@ -83,14 +83,14 @@ def interval(
 
 
 def score_interval(
-    draws: Float64[np.ndarray, " draw"], *, estimate: float, bounds: tuple[float, float] | None,
+    draws: Float64[np.ndarray, " draw"], *, estimate: float, bounds: tuple[float, float],
     n_patients: int, perfect: float, alpha: float = 0.05,
 ) -> tuple[float, float]:  # fmt: skip
     """Interval of one score: Wilson's, with as many trials as give the bootstrap's variance.
 
     A score near its bound has lopsided draws, and a perfect one has no spread at all: of 30
     patients with an AUC of .95 the percentile interval holds it in 87 % of samples, this one in 97
-    %. A score without bounds has its percentile interval.
+    %. A score without two finite bounds has its percentile interval.
 
     Args:
         draws: the score in each draw.
@@ -101,7 +101,7 @@ def score_interval(
         alpha: 1 - alpha is what the interval holds.
     """
     known = draws[~np.isnan(draws)]
-    if bounds is None:
+    if not np.isfinite(bounds).all():
         return interval(draws, n_patients=n_patients, alpha=alpha)
     if len(known) < max(2, len(draws) / 2) or n_patients < 2 or np.isnan(estimate):
         return float("nan"), float("nan")

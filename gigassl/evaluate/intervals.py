@@ -53,9 +53,11 @@ def mean_interval(block: Block, metric: Metric, found: Resampled, *, alpha: floa
         low, high = _wilson(block, metric, draws, estimate=estimate, alpha=alpha)
         return Interval(low=low, high=high, how=BOOTSTRAP)
     t = corrected_resampled_t(each, test_over_train=correction_ratio(block), alpha=alpha)
-    if metric.bounds is None or math.isnan(t.low):
-        return Interval(low=t.low, high=t.high, how=RESAMPLED_T)
-    least, width = metric.bounds[0], metric.bounds[1] - metric.bounds[0]
+    least, most = metric.bounds
+    width = most - least
+    if math.isinf(width) or math.isnan(t.low):
+        low, high = (float(np.clip(end, least, most)) for end in (t.low, t.high))
+        return Interval(low=low, high=high, how=RESAMPLED_T)
     quantile = float(student.isf(alpha / 2, len(each) - 1))
     deviation = (t.high - t.low) / 2 / quantile / width
     bottom, top = wilson(

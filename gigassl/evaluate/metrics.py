@@ -4,6 +4,7 @@ All return NaN where they are not defined, such as a fold that lacks a class: wh
 counts those. Lists of many weighted draws are in ``metric_draws``.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -108,7 +109,7 @@ class Metric:
         kind: of the tasks that it suits.
         draws: its value in many draws of the same rows.
         lower_is_better: as of a loss.
-        bounds: between which it lies, where both are fixed.
+        bounds: between which it lies.
     """
 
     name: str
@@ -116,7 +117,7 @@ class Metric:
     kind: Kind
     draws: Draws
     lower_is_better: bool = False
-    bounds: tuple[float, float] | None = (0.0, 1.0)
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     def value(self, outcome: Outcome, output: Float64[np.ndarray, "row output"]) -> float:
         """Its value on all rows, each counted once; NaN where it is not defined."""
@@ -138,7 +139,7 @@ _ALL = (
     ),
     Metric(
         name="log_loss", title="log-loss", kind="classification", draws=md.log_loss_draws,
-        lower_is_better=True, bounds=None,
+        lower_is_better=True, bounds=(0.0, math.inf),
     ),
     Metric(
         name="calibration_error", title="ECE", kind="classification",
@@ -148,7 +149,9 @@ _ALL = (
         name="spearman", title="Spearman ρ", kind="regression", draws=md.spearman_draws,
         bounds=(-1.0, 1.0),
     ),
-    Metric(name="r2", title="R²", kind="regression", draws=md.r2_draws, bounds=None),
+    Metric(
+        name="r2", title="R²", kind="regression", draws=md.r2_draws, bounds=(-math.inf, 1.0)
+    ),
     Metric(name="c_index", title="C-index", kind="survival", draws=md.c_index_draws),
 )  # fmt: skip
 

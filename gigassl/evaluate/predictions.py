@@ -166,6 +166,15 @@ def save_predictions(predictions: Predictions, path: Path) -> None:
         pq.write_table(data, part, compression="zstd", write_page_checksum=True)
 
 
+def is_predictions(path: Path) -> bool:
+    """Whether a Parquet file says that it is a table of predictions; no if it cannot be read."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError):
+        return False
+    return bool(metadata.get(b"format") == FORMAT.encode())
+
+
 def open_predictions(path: Path) -> Predictions:
     """Reads what ``save_predictions`` wrote.
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from gigassl.bags.bag import open_bag
 from gigassl.bags.bank import open_bank
 from gigassl.digests import plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import counted
+from gigassl.evaluate.frozen import KIND as FROZEN_PROBE
+from gigassl.evaluate.predictions import is_predictions, open_predictions
 from gigassl.pipeline.bank_estimate import gigabytes
 from gigassl.slides.cohort import SLIDE_SUFFIXES
 from gigassl.slides.description import describe_slide
@@ -20,7 +23,7 @@ from gigassl.vectors.table import open_table
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Describes a vectors table, bag, bank, model or slide, in plain values.
+    """Describes vectors, predictions, a bag, bank, model, probe or slide, in plain values.
 
     Raises:
         SettingsError: no such file, or none of our kinds.
@@ -35,6 +38,26 @@ def inspect(path: Path) -> dict[str, Any]:
             return describe(path)
     known = ", ".join(_BY_SUFFIX)
     raise SettingsError(f"{path.name} is none of our kinds of file; they end in {known}")
+
+
+def _parquet(path: Path) -> dict[str, Any]:
+    return _predictions(path) if is_predictions(path) else _table(path)
+
+
+def _predictions(path: Path) -> dict[str, Any]:
+    predictions = open_predictions(path)
+    data = predictions.data
+    return {
+        "kind": f"predictions ({predictions.kind})",
+        "rows": len(predictions),
+        "tasks": pc.unique(data["task"]).to_pylist(),
+        "methods": pc.unique(data["method"]).to_pylist(),
+        "splits": pc.unique(data["split"]).to_pylist(),
+        "train sizes": pc.unique(data["train_size"]).to_pylist(),
+        "slides": len(pc.unique(data["slide_id"])),
+        "patients": len(pc.unique(data["patient_id"])),
+        "provenance": plain(predictions.provenance),
+    }
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -86,7 +109,21 @@ def _bank(folder: Path) -> dict[str, Any]:
 
 
 def _model(path: Path) -> dict[str, Any]:
-    return {"kind": "model", "card": counted(plain(load_checkpoint(path).card))}
+    card = load_checkpoint(path).card
+    if card.get("kind") == FROZEN_PROBE:
+        return {"kind": FROZEN_PROBE, "card": _short(plain(card))}
+    return {"kind": "model", "card": counted(plain(card))}
+
+
+def _short(card: dict[str, Any]) -> dict[str, Any]:
+    """A frozen probe's card with names counted and the main scores only."""
+    names = {f"n_{what}": len(each) for what, each in card["training"].items()}
+    scores = [
+        {k: v for k, v in row.items() if not k.startswith("minus_") and v not in (None, "")}
+        for row in card["made"].get("out_of_fold", [])
+    ]
+    made = {**card["made"], "out_of_fold": scores[0] if len(scores) == 1 else scores}
+    return {**card, "training": names, "made": made}
 
 
 def _slide(path: Path) -> dict[str, Any]:
@@ -97,7 +134,7 @@ def _slide(path: Path) -> dict[str, Any]:
 
 
 _BY_SUFFIX: dict[str, Callable[[Path], dict[str, Any]]] = {
-    ".parquet": _table,
+    ".parquet": _parquet,
     ".h5": _bag,
     ".hdf5": _bag,
     ".safetensors": _model,

@@ -96,6 +96,19 @@ def test_a_frozen_probe_says_what_its_file_says(run: Run, cohorts: tuple[Path, P
     assert json.loads(run("inspect", out, "--json").out)["card"]["kind"] == "probe"
 
 
+def test_inspect_says_what_probes_and_predictions_are(run: Run, cohorts: tuple[Path, Path]) -> None:
+    one, _ = cohorts
+    out = one / "p.safetensors"
+    run("fit", one / "v.parquet", "--labels", one / "labels.csv", "--target", "msi", "-o", out)
+    probe = json.loads(run("inspect", out, "--json").out)
+    assert probe["kind"] == "probe"
+    assert probe["card"]["training"] == {"n_slides": 120, "n_patients": 60}
+    assert 0.5 < probe["card"]["made"]["out_of_fold"]["auc_fold_mean"] <= 1
+    said = json.loads(run("inspect", one / "p.out-of-fold.parquet", "--json").out)
+    assert said["kind"] == "predictions (classification)"
+    assert (said["rows"], said["slides"], said["patients"]) == (120, 120, 60)
+
+
 def test_equal_runs_give_equal_bytes(run: Run, cohorts: tuple[Path, Path]) -> None:
     one, _ = cohorts
     for name in ("p", "q"):

@@ -111,11 +111,11 @@ def test_intervals_of_a_hold_out_of_shuffled_labels_hold_one_half() -> None:
 def test_intervals_of_folds_of_shuffled_labels_hold_one_half_and_the_bootstrap_falls_short() -> (
     None
 ):
-    """Tables 94.5 %; the bootstrap of the mean over folds 90.2 %, of the pooled number 86.6 %.
+    """Tables 95.4 %; the bootstrap of the mean over folds 90.2 %, of the pooled number 86.6 %.
 
     Each pair of slides in two folds counts twice, once with either as the tested one: without any
     signal the variance is up to twice that of independent folds, and no bootstrap of the
-    predictions can see it. Over 3,000 cohorts, tables: 93.1 %.
+    predictions can see it.
     """
     found = held(repeats=1000)
     assert 0.93 <= found["table"] <= 0.97
@@ -124,27 +124,20 @@ def test_intervals_of_folds_of_shuffled_labels_hold_one_half_and_the_bootstrap_f
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("apart", "shots", "least"),
-    [(1.4, 0, 0.93), (2.5, 0, 0.91), (0.0, 10, 0.93), (1.7, 10, 0.92), (2.8, 10, 0.87)],
-)
-def test_intervals_of_folds_hold_what_a_new_cohort_would_give(
-    apart: float, shots: int, least: float
-) -> None:
+@pytest.mark.parametrize(("apart", "shots"), [(1.4, 0), (2.5, 0), (0.0, 10), (1.7, 10), (2.8, 10)])
+def test_intervals_of_folds_hold_what_a_new_cohort_would_give(apart: float, shots: int) -> None:
     """Of 1,000 cohorts of 60 patients, in %; few-shot: five draws of 20 slides for each test set.
 
     ========  ==========  ======  ===================  ======
     true AUC  learned on  tables  bootstrap, as mean   pooled
     ========  ==========  ======  ===================  ======
-    .81       48          96.0    94.5                 90.7
-    .96       48          93.3    97.8                 90.9
-    .50       20          95.2    89.8                 87.4
-    .83       20          94.4    89.7                 86.6
-    .96       20          88.9    92.4                 87.4
+    .81       48          97.3    94.5                 90.7
+    .96       48          99.2    97.8                 90.9
+    .50       20          95.5    89.8                 87.4
+    .83       20          97.1    89.7                 86.6
+    .96       20          96.8    92.4                 87.4
     ========  ==========  ======  ===================  ======
-
-    Near 1 folds are lopsided and some are perfect: five of them tell too little of their spread.
     """
     found = held(repeats=1000, apart=apart, shots=shots)
-    assert least <= found["table"] <= 0.98
+    assert 0.93 <= found["table"] <= 0.995
     assert found["pooled"] <= 0.93

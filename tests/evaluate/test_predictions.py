@@ -44,7 +44,7 @@ def test_rows_say_who_was_predicted_by_whom() -> None:
         "task": "grade", "method": "scm", "control": "", "control_of": "", "split": "holdout",
         "train_size": "full", "draw": 0, "fold": 2, "level": "slide", "slide_id": "slide-09",
         "patient_id": "patient-04", "seen": True, "y_true": "benign", "p_benign": 0.25,
-        "p_malignant": 0.75,
+        "p_malignant": 0.75, "n_train": 8,
     }  # fmt: skip
     assert last["slide_id"] == "slide-11"
     assert last["seen"] is False
