@@ -15,7 +15,8 @@ from gigassl.errors import GigasslError, SettingsError
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Kind, Task
 from gigassl.evaluate.vector_set import Control
-from gigassl.files import machine_error, written_whole
+from gigassl.files import written_whole
+from gigassl.vectors.table import read_parquet
 
 FORMAT, VERSION = "gigassl-predictions", 1
 
@@ -182,26 +183,13 @@ def open_predictions(path: Path) -> Predictions:
         GigasslError: missing, damaged, not a table of predictions, or of a newer version.
         MachineError: no file handles left.
     """
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            data = file.read()
-        metadata = {k.decode(): v.decode() for k, v in (data.schema.metadata or {}).items()}
-        provenance = json.loads(metadata.get("provenance", "{}"))
-        version = int(metadata.get("version", "0"))
-    except FileNotFoundError as error:
-        raise GigasslError(f"{path}: no such file") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        known = (
-            machine_error(error, doing=f"cannot read {path}")
-            if isinstance(error, OSError)
-            else None
-        )
-        raise known or GigasslError(f"{path} is not Parquet, or is damaged: {error}") from error
-    if metadata.get("format") != FORMAT:
+    found = read_parquet(path)
+    if found.format != FORMAT:
         raise GigasslError(f"{path} is Parquet, but not a table of predictions made by gigassl")
-    kind = metadata.get("kind", "")
+    kind: Any = found.metadata.get("kind")
+    version = found.version
     if version > VERSION or kind not in OUTCOMES:
         raise GigasslError(
             f"{path} has version {version}, kind '{kind}'; this gigassl reads up to {VERSION}"
         )
-    return Predictions(kind=kind, data=data.replace_schema_metadata(None), provenance=provenance)
+    return Predictions(kind=kind, data=found.data, provenance=found.provenance)

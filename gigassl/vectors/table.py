@@ -221,25 +221,49 @@ def open_table(path: Path) -> SlideTable:
         GigasslError: missing, not Parquet, truncated, not a table of slide vectors, newer version.
         MachineError: no file handles left.
     """
+    found = read_parquet(path)
+    if found.format != FORMAT:
+        held = _some(found.data.column_names)
+        raise GigasslError(
+            f"{path} is Parquet, but not a table of slide vectors made by gigassl; it holds: {held}"
+        )
+    _refuse_columns(found.data, version=found.version, path=path)
+    return SlideTable(data=found.data.combine_chunks(), provenance=found.provenance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetFile:
+    """A Parquet file as read: its columns, and what its metadata say (empty where nothing)."""
+
+    data: pa.Table
+    format: str
+    version: int
+    metadata: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+
+def read_parquet(path: Path) -> ParquetFile:
+    """Reads a Parquet file whole, checksums included, whoever wrote it.
+
+    Raises:
+        GigasslError: missing, not Parquet, truncated or damaged.
+        MachineError: no file handles left.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             data = file.read()
         metadata = {k.decode(): v.decode() for k, v in (data.schema.metadata or {}).items()}
-        provenance = json.loads(metadata.get("provenance", "{}"))
-        version = int(metadata.get("version", "0"))
+        return ParquetFile(
+            data=data.replace_schema_metadata(None),
+            format=metadata.get("format", ""),
+            version=int(metadata.get("version", "0")),
+            metadata=metadata,
+            provenance=json.loads(metadata.get("provenance", "{}")),
+        )
     except FileNotFoundError as error:
         raise GigasslError(f"{path}: no such file") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    if metadata.get("format") != FORMAT:
-        held = _some(data.column_names)
-        raise GigasslError(
-            f"{path} is Parquet, but not a table of slide vectors made by gigassl; it holds: {held}"
-        )
-    _refuse_columns(data, version=version, path=path)
-    return SlideTable(
-        data=data.replace_schema_metadata(None).combine_chunks(), provenance=provenance
-    )
 
 
 def _unreadable(path: Path, error: Exception) -> GigasslError:

@@ -87,7 +87,7 @@ def test_what_is_no_table_of_predictions_is_refused(tmp_path: Path) -> None:
     save_predictions(_predictions(), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(GigasslError, match="is not Parquet, or is damaged"):
+    with pytest.raises(GigasslError, match="truncated or damaged Parquet"):
         open_predictions(path)
 
 
