@@ -1,36 +1,20 @@
 """Progress of MIL: a bar of fitted models with rate and ETA on a terminal, plain lines in a log."""
 
-import sys
 import time
-from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import TextIO
 
 from gigassl.evaluate.mil.training import EpochLoss
-from gigassl.pipeline.progress import clock, live_bar
+from gigassl.pipeline.progress import LiveReporter, clock
 
 
-class MilReporter(AbstractContextManager["MilReporter"]):
+class MilReporter(LiveReporter):
     """Shows how many models are fitted, epochs/s, the newest losses and the time to go."""
 
     def __init__(
         self, stream: TextIO | None = None, *, seconds_between_lines: float = 30.0
     ) -> None:
-        self._stream = stream or sys.stderr
-        self._every = seconds_between_lines
-        self._bar = live_bar(self._stream)
-        self._task = None
+        super().__init__(stream, seconds_between_lines=seconds_between_lines)
         self._total = self._before = self._done = self._epochs = 0
-        self._begin = self._last_line = time.monotonic()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def started(self, n_fits: int, *, n_done: int) -> None:
         """Notes the number of models and starts the clock."""

@@ -4,7 +4,9 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Any, Protocol, TextIO, TypeVar, runtime_checkable
+
+_Reporter = TypeVar("_Reporter", bound="LiveReporter")
 
 
 @runtime_checkable
@@ -34,23 +36,20 @@ class Silent:
         """Ignores the slide."""
 
 
-class Reporter(AbstractContextManager["Reporter"]):
-    """Shows slides/s, tiles/s and ETA: a live bar on a terminal, a line every few seconds else."""
+class LiveReporter(AbstractContextManager[Any]):
+    """What reporters share: a live bar on a terminal, else a line every few seconds."""
 
     def __init__(
-        self,
-        stream: TextIO | None = None,
-        *,
-        seconds_between_lines: float = 30.0,
-        what: str = "slides",
+        self, stream: TextIO | None = None, *, seconds_between_lines: float = 30.0
     ) -> None:
         self._stream = stream or sys.stderr
         self._every = seconds_between_lines
-        self._what = what
         self._bar = live_bar(self._stream)
         self._task = None
-        self._total = self._done = self._failed = self._tiles = 0
         self._begin = self._last_line = time.monotonic()
+
+    def __enter__(self: _Reporter) -> _Reporter:
+        return self
 
     def __exit__(
         self,
@@ -60,6 +59,21 @@ class Reporter(AbstractContextManager["Reporter"]):
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Reporter(LiveReporter):
+    """Shows slides/s, tiles/s and ETA: a live bar on a terminal, a line every few seconds else."""
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        seconds_between_lines: float = 30.0,
+        what: str = "slides",
+    ) -> None:
+        super().__init__(stream, seconds_between_lines=seconds_between_lines)
+        self._what = what
+        self._total = self._done = self._failed = self._tiles = 0
 
     def started(self, n_slides: int) -> None:
         """Notes the number of slides and starts the clock; may be called again for a next job."""

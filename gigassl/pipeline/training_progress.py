@@ -1,39 +1,23 @@
 """Progress of a training: a bar with the newest numbers on a terminal, plain lines in a log."""
 
-import sys
 import time
-from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import TextIO
 
-from gigassl.pipeline.progress import clock, live_bar
+from gigassl.pipeline.progress import LiveReporter, clock
 from gigassl.vectors.pretrain.monitors import EpochRow, Plan
 
 _EPOCHS_UNTIL_PROJECTED = 3
 
 
-class TrainingReporter(AbstractContextManager["TrainingReporter"]):
+class TrainingReporter(LiveReporter):
     """Shows loss, collapse, rank, kNN accuracy, slides/s and ETA of a training."""
 
     def __init__(
         self, stream: TextIO | None = None, *, seconds_between_lines: float = 30.0
     ) -> None:
-        self._stream = stream or sys.stderr
-        self._every = seconds_between_lines
-        self._bar = live_bar(self._stream)
-        self._task = None
+        super().__init__(stream, seconds_between_lines=seconds_between_lines)
         self._plan: Plan | None = None
         self._steps = self._epochs = self._warm_steps = 0
-        self._begin = self._last_line = time.monotonic()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def started(self, plan: Plan) -> None:
         """Says what is to come and starts the clock; may be called again for a next training."""
