@@ -49,7 +49,8 @@ def dense_groups(
     """Disjoint contiguous windows of about ``size`` tiles that together hold every tile.
 
     The slide is halved again and again across its longer side, so that all windows hold nearly
-    the same number of tiles, between two thirds and one and a half times ``size``.
+    the same number of tiles, between two thirds and one and a half times ``size``. On a full grid
+    each is contiguous, save for some pairs where ``size`` is 2.
 
     Args:
         coords: corners of the tiles, level-0 px, in an order that does not depend on the file.
