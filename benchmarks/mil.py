@@ -38,8 +38,8 @@ from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.mil.training import MilTraining
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Task
+from gigassl.training.optimisers import new_optimiser
 from gigassl.vectors.matmul import fast_matmul
-from gigassl.vectors.pretrain.optimisers import new_optimiser
 from gigassl.vectors.tile_store import TileStore
 
 DIM, HIDDEN, BATCH, LR = 256, 128, 8, 1e-4

@@ -39,11 +39,11 @@ from torch import Tensor
 
 from benchmarks.report import line
 from benchmarks.sparse_conv import interleaved, medians, plain_convolve
+from gigassl.training.optimisers import new_optimiser
 from gigassl.vectors import scm, sparse
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.pretrain.monitors import EpochRow, Quiet
 from gigassl.vectors.pretrain.objectives import ViewPair, new_objective
-from gigassl.vectors.pretrain.optimisers import new_optimiser
 from gigassl.vectors.pretrain.settings import PRESETS
 from gigassl.vectors.pretrain.train import TrainingOptions, new_fabric, pretrain
 from gigassl.vectors.slide_encoders import new_network

@@ -22,9 +22,9 @@ from gigassl.pipeline.pretrain_data import TrainingData, training_data
 from gigassl.pipeline.pretrain_result import FAILURES, PretrainResult, finite, log_folder
 from gigassl.pipeline.training_log import TABLE, BothMonitors, TrainingLog
 from gigassl.slides.cohort import Cohort
+from gigassl.tiles.pretrain.checkpoints import CheckpointFile
 from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.layer4 import layer4_of
-from gigassl.vectors.pretrain.checkpoints import CheckpointFile
 from gigassl.vectors.pretrain.monitors import Monitor, Quiet
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric

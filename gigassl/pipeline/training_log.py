@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gigassl.files import machine_error, written_whole
-from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Monitor, Plan, Quiet
+from gigassl.training.geometry import Geometry
+from gigassl.vectors.pretrain.monitors import EpochRow, Monitor, Plan, Quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TABLE, BOARD, PICTURE = "epochs.csv", "tensorboard", "curves.png"
 
-_SHAPE = [f.name for f in fields(Geometry) if f.name != "n_slides"]
+_SHAPE = [f.name for f in fields(Geometry) if f.name != "n_rows"]
 COLUMNS = ("epoch", "loss", "lr", "slides_per_s", *_SHAPE, "knn_accuracy")
 
 PANELS: Mapping[str, str] = {

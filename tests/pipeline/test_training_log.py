@@ -7,7 +7,8 @@ import cv2
 import pytest
 
 from gigassl.pipeline.training_log import COLUMNS, TrainingLog, read_rows, save_curves, values_of
-from gigassl.vectors.pretrain.monitors import EpochRow, Geometry, Plan
+from gigassl.training.geometry import Geometry
+from gigassl.vectors.pretrain.monitors import EpochRow, Plan
 
 
 def plan(*, done: int = 0) -> Plan:
@@ -19,7 +20,7 @@ def plan(*, done: int = 0) -> Plan:
 
 def row(epoch: int, *, knn: float | None = 0.5, loss: float = 1.25) -> EpochRow:
     shape = Geometry(
-        n_slides=8, collapse=0.25, effective_rank=3.5, mean_cosine=0.125, alignment=0.5,
+        n_rows=8, collapse=0.25, effective_rank=3.5, mean_cosine=0.125, alignment=0.5,
         uniformity=-1.5,
     )  # fmt: skip
     return EpochRow(

@@ -22,8 +22,8 @@ from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.mil.validation import train_and_validation
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Task
-from gigassl.vectors.pretrain.chance import Chance
-from gigassl.vectors.pretrain.optimisers import learning_rate, new_optimiser
+from gigassl.training.chance import Chance
+from gigassl.training.optimisers import learning_rate, new_optimiser
 
 
 @dataclass(frozen=True, kw_only=True)

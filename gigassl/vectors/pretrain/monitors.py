@@ -1,87 +1,17 @@
 """Monitors: what each epoch of training says about the vectors, and whether they collapsed."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from gigassl.representation import (
-    FEWEST,
-    HIGHEST_COSINE,
-    LOWEST_RANK,
-    alignment,
-    collapse_level,
-    effective_rank,
-    mean_cosine,
-    uniformity,
-)
+from gigassl.training.geometry import Geometry, geometry, knn_accuracy
 
 MEASURED, MEASURED_BY_LABEL = 256, 2048
 """Slides that geometry and kNN accuracy are computed on: a fixed random sample."""
-
-NEIGHBOURS = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """How the vectors of two views of many slides lie (see ``gigassl.representation``).
-
-    Attributes:
-        n_slides: slides measured.
-        collapse: 0 where unit vectors fill the sphere, 1 where they are one point.
-        effective_rank: of the slides' centred vectors.
-        mean_cosine: over all pairs of slides.
-        alignment: mean squared distance of a slide's two views; 0 is best.
-        uniformity: lower is better.
-    """
-
-    n_slides: int
-    collapse: float
-    effective_rank: float
-    mean_cosine: float
-    alignment: float
-    uniformity: float
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the vectors tell slides apart no more: not finite, one point, or on one line."""
-        values = (self.collapse, self.effective_rank, self.mean_cosine)
-        on_a_line = self.n_slides >= FEWEST and self.effective_rank < LOWEST_RANK
-        return not np.isfinite(values).all() or self.mean_cosine > HIGHEST_COSINE or on_a_line
-
-
-def geometry(
-    first: Float32[np.ndarray, "slide width"], second: Float32[np.ndarray, "slide width"]
-) -> Geometry:
-    """Measures the vectors of two views of the same slides, at least two slides."""
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        nan = float("nan")
-        return Geometry(
-            n_slides=len(first), collapse=nan, effective_rank=nan, mean_cosine=nan, alignment=nan,
-            uniformity=nan,
-        )  # fmt: skip
-    slides = _unit(first) + _unit(second)
-    return Geometry(
-        n_slides=len(first),
-        collapse=collapse_level(slides),
-        effective_rank=effective_rank(slides - slides.mean(axis=0)),
-        mean_cosine=mean_cosine(slides),
-        alignment=alignment(first, second),
-        uniformity=uniformity(slides),
-    )
-
-
-def _unit(vectors: Float32[np.ndarray, "slide width"]) -> Float32[np.ndarray, "slide width"]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: Float32[np.ndarray, "slide width"] = vectors / np.maximum(
-        length, np.finfo(np.float32).tiny
-    )
-    return units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,45 +159,3 @@ class Watch:
             patient=self._patient[usable],
         )
         return shape, accuracy
-
-
-def knn_accuracy(
-    vectors: Float32[np.ndarray, "slide width"], *, labels: Int64[np.ndarray, " slide"],
-    patient: Int64[np.ndarray, " slide"], k: int | None = None,
-) -> float | None:  # fmt: skip
-    """Share of slides whose label most of the k nearest slides of *other* patients have.
-
-    By cosine; a tie goes to the nearer neighbours. None where no slide has a neighbour.
-
-    Args:
-        k: None takes 10, and fewer where there are under 100 slides: of a dozen, the ten nearest
-            are nearly all others, among whom a slide's own class is always the rarer.
-    """
-    k = min(NEIGHBOURS, math.isqrt(len(vectors))) if k is None else k
-    units = torch.from_numpy(_unit(vectors))
-    same = torch.from_numpy(patient[:, None] == patient[None, :])
-    cosine = (units @ units.T).masked_fill_(same, -torch.inf)
-    k = min(k, len(cosine) - 1)
-    if k < 1 or same.all():
-        return None
-    found, nearest = cosine.topk(k, dim=1)
-    classes = torch.from_numpy(labels)
-    # each neighbour counts 1, a little more the nearer it is
-    weight = torch.where(found.isfinite(), 1.0 + 1e-3 * found, 0.0)
-    votes = torch.zeros(len(cosine), int(labels.max()) + 1)
-    votes.scatter_add_(1, classes[nearest], weight)
-    has_neighbour = found[:, 0].isfinite()
-    return float((votes.argmax(dim=1) == classes)[has_neighbour].double().mean())
-
-
-def label_numbers(
-    labels: Sequence[str | None],
-) -> tuple[Int64[np.ndarray, " slide"], tuple[str, ...]]:
-    """Labels as numbers of sorted classes; -1 where there is none.
-
-    >>> label_numbers(["b", None, "a", "b"])[0].tolist()
-    [1, -1, 0, 1]
-    """
-    classes = tuple(sorted({label for label in labels if label is not None}))
-    number = {name: i for i, name in enumerate(classes)}
-    return np.array([-1 if x is None else number[x] for x in labels], dtype=np.int64), classes

@@ -14,24 +14,22 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gigassl.errors import SettingsError
+from gigassl.tiles.pretrain.checkpoints import CheckpointFile, load_training, save_training
+from gigassl.training.chance import Chance
+from gigassl.training.geometry import Geometry, geometry, label_numbers
+from gigassl.training.optimisers import learning_rate, new_optimiser
 from gigassl.vectors.matmul import fast_matmul
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.placement import placed
 from gigassl.vectors.pretrain.batches import deal, plan_batches
-from gigassl.vectors.pretrain.chance import Chance
-from gigassl.vectors.pretrain.checkpoints import CheckpointFile, load_training, save_training
 from gigassl.vectors.pretrain.monitors import (
     EpochRow,
-    Geometry,
     Monitor,
     Plan,
     Quiet,
     Watch,
-    geometry,
-    label_numbers,
 )
 from gigassl.vectors.pretrain.objectives import ViewPair, new_objective, represent
-from gigassl.vectors.pretrain.optimisers import learning_rate, new_optimiser
 from gigassl.vectors.pretrain.settings import LR_BATCH, Precision, PretrainSettings
 from gigassl.vectors.tile_store import TileStore
 from gigassl.vectors.views import draw_views

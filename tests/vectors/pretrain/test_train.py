@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from gigassl.digests import digest_of_tensors
 from gigassl.errors import SettingsError
+from gigassl.tiles.pretrain.checkpoints import CheckpointFile
+from gigassl.training.optimisers import OPTIMISERS
 from gigassl.vectors.mlp import MeanOfTiles
 from gigassl.vectors.packed import PackedTiles, mean_of_bags
-from gigassl.vectors.pretrain.checkpoints import CheckpointFile
 from gigassl.vectors.pretrain.monitors import EpochRow, Plan, Quiet
-from gigassl.vectors.pretrain.optimisers import OPTIMISERS
 from gigassl.vectors.pretrain.settings import PRESETS, PretrainSettings
 from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric, pretrain
 from gigassl.vectors.slide_encoders import new_network

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gigassl.errors import SettingsError
-from gigassl.vectors.pretrain.optimisers import OPTIMISERS, learning_rate, new_optimiser
+from gigassl.training.optimisers import OPTIMISERS, learning_rate, new_optimiser
 
 
 def network() -> nn.Sequential:

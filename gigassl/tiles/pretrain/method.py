@@ -1,0 +1,45 @@
+"""What a method of self-supervision is to the training: views in, loss out."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+Views = Sequence[Float[Tensor, "tile 3 row col"]]
+"""Normalised views of the tiles of a batch: two large ones, then the small ones, if any."""
+
+
+class Method(nn.Module):
+    """A tile encoder and what is learned around it; one subclass a published method.
+
+    Its state dict holds everything that a resumed training needs (momentum copies, queues,
+    centres); nothing is drawn at random outside the generator that ``forward`` is given.
+
+    Attributes:
+        encoder: the network that is trained, [tile, 3, row, col] to [tile, width]; what is kept.
+    """
+
+    encoder: nn.Module
+
+    def forward(
+        self, views: Views, *, progress: float, generator: torch.Generator
+    ) -> tuple[Float[Tensor, ""], Float32[Tensor, "tile width"], Float32[Tensor, "tile width"]]:
+        """The loss, and the encoder's vectors of the two large views, without gradient.
+
+        Args:
+            views: as the settings' ``views`` say.
+            progress: share of the training done, for schedules inside the loss.
+            generator: of masks and the like, on the CPU; the same seed gives the same step.
+        """
+        raise NotImplementedError
+
+    def before_step(self, progress: float) -> None:
+        """Called after the gradients are there and before the optimiser takes its step."""
+
+    def after_step(self, progress: float) -> None:
+        """Called after each step of the optimiser with the share of the training done."""
+
+    def encoder_to_keep(self) -> nn.Module:
+        """The network that is saved: the momentum teacher where the method recommends it."""
+        return self.encoder
