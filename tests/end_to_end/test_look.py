@@ -46,7 +46,8 @@ def test_inspect_describes_a_slide_without_resolution(run: Run, tmp_path: Path) 
 def test_inspect_reads_a_model_card(run: Run, tmp_path: Path) -> None:
     import torch
 
-    from gigassl.tiles.encoders import load_encoder, save_encoder
+    from gigassl.tiles.encoder_files import save_encoder
+    from gigassl.tiles.encoders import load_encoder
 
     encoder = load_encoder("efficientnet-lite0")
     save_encoder(tmp_path / "m.safetensors", record=encoder.record, network=torch.nn.Linear(2, 2))

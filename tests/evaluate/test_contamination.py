@@ -26,7 +26,8 @@ from gigassl.pipeline.inspection import inspect
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.merge import merge
 from gigassl.pipeline.pretrain import NetworkSettings, pretrain
-from gigassl.tiles.encoders import encoder_record, load_encoder, plain_network, save_encoder
+from gigassl.tiles.encoder_files import save_encoder
+from gigassl.tiles.encoders import encoder_record, load_encoder, plain_network
 from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.slide_model import load_slide_model

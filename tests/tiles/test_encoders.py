@@ -14,12 +14,12 @@ import torch
 from jaxtyping import UInt8
 
 from gigassl.errors import SettingsError
+from gigassl.tiles.encoder_files import save_encoder
 from gigassl.tiles.encoders import (
     LoadingOptions,
     encoder_record,
     load_encoder,
     plain_network,
-    save_encoder,
 )
 
 RESNET = "resnet18@layer3"

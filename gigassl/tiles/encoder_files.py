@@ -1,0 +1,57 @@
+"""Files of tile encoders: weights, record and how they were made, in one ``.safetensors``."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gigassl.digests import plain
+from gigassl.errors import SettingsError
+from gigassl.tiles.records import EncoderRecord
+from gigassl.tiles.weights import save_checkpoint
+
+VERSION = 1
+
+
+def save_encoder(
+    path: Path, *, record: EncoderRecord, network: nn.Module,
+    training: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Writes weights and record into one ``.safetensors`` file that ``load_encoder`` reads.
+
+    Args:
+        training: how it was made, JSON-ready, for the model card.
+
+    Raises:
+        MachineError: disk full, read-only or missing folder.
+    """
+    card = {"version": VERSION, "record": plain(record)}
+    made = {"training": training} if training else {}
+    save_checkpoint(path, network.state_dict(), card={**card, **made})
+
+
+def record_of(card: Mapping[str, Any], *, file: str) -> EncoderRecord:
+    """The record that a model card holds.
+
+    Raises:
+        SettingsError: the card is of something else.
+    """
+    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in card["record"].items()}
+    try:
+        return EncoderRecord(**facts)
+    except TypeError as error:
+        raise SettingsError(f"the model card in {file} is not one of ours: {error}") from error
+
+
+def whole_and_cut(name: str) -> tuple[str, str]:
+    """The name of an encoder without its cut, and the stage behind which it is cut, if any.
+
+    >>> whole_and_cut("runs@home/mine.safetensors@layer3")
+    ('runs@home/mine.safetensors', 'layer3')
+    >>> whole_and_cut("random:resnet18@layer3?seed=5")
+    ('random:resnet18?seed=5', 'layer3')
+    """
+    found = re.fullmatch(r"(.+)@(\w+)(\?.*)?", name)
+    return (f"{found[1]}{found[3] or ''}", found[2]) if found else (name, "")
