@@ -20,12 +20,15 @@ PRETRAINED_ON = "pretrained_on"
 Stage = Literal["slide_encoder", "tile_encoder"]
 
 
-def slides_record(slide_ids: Sequence[str], patient_ids: Sequence[str]) -> dict[str, Any]:
+def slides_record(
+    slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str = ""
+) -> dict[str, Any]:
     """What a model card says of the slides that an encoder was pretrained on, JSON-ready.
 
     Args:
         slide_ids: their names.
         patient_ids: one a slide.
+        begun_from: encoder whose weights it began with, which had learned from slides of its own.
 
     Raises:
         SettingsError: lengths that differ.
@@ -34,7 +37,8 @@ def slides_record(slide_ids: Sequence[str], patient_ids: Sequence[str]) -> dict[
         raise SettingsError(f"{len(slide_ids)} slides and {len(patient_ids)} patients; one each")
     slides, patients = sorted(set(slide_ids)), sorted(set(patient_ids))
     digest = hashlib.sha256("\n".join(slides).encode()).hexdigest()[:16]
-    return {"count": len(slides), "digest": digest, "slides": slides, "patients": patients}
+    begun = {"begun_from": begun_from} if begun_from else {}
+    return {"count": len(slides), "digest": digest, "slides": slides, "patients": patients, **begun}
 
 
 def combined(*pretrained_on: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,10 +66,12 @@ def counted(record: Any) -> Any:
     return [counted(each) for each in record] if isinstance(record, (list, tuple)) else record
 
 
-def _without_names(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _without_names(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record, or of one record a stage."""
     return {
-        stage: {name: value for name, value in record.items() if not isinstance(value, list)}
-        for stage, record in stages.items()
+        name: _without_names(value) if isinstance(value, Mapping) else value
+        for name, value in said.items()
+        if not isinstance(value, list)
     }
 
 
@@ -78,6 +84,7 @@ class Exposure:
         name: what it is called; "" where not known.
         slides, patients: those it was pretrained on, by name; None where they are not listed.
         published: the cohort of a published encoder; None where not known.
+        begun_from: the published encoder whose weights it began with; "" where it was none.
     """
 
     stage: Stage
@@ -85,6 +92,7 @@ class Exposure:
     slides: frozenset[str] | None
     patients: frozenset[str] = frozenset()
     published: Published | None = None
+    begun_from: str = ""
 
     @property
     def title(self) -> str:
@@ -93,11 +101,11 @@ class Exposure:
 
     def seen(self, slide_ids: Sequence[str]) -> frozenset[str]:
         """Which of the slides it saw, as far as that is known."""
-        if self.slides is not None:
-            return self.slides.intersection(slide_ids)
-        if self.published is None or not self.published.tcga:
-            return frozenset()
-        return frozenset(name for name in slide_ids if is_tcga(name))
+        listed = (self.slides or frozenset()).intersection(slide_ids)
+        before = self.published if self.slides is None else published(self.begun_from)
+        if before is None or not before.tcga:
+            return listed
+        return listed.union(name for name in slide_ids if is_tcga(name))
 
 
 def exposures(provenance: Mapping[str, Any]) -> tuple[Exposure, ...]:
@@ -149,6 +157,7 @@ def _exposure(stage: Stage, variants: Sequence[Mapping[str, Any]]) -> Exposure:
             name=name,
             slides=frozenset(s for record in listed for s in record["slides"]),
             patients=frozenset(p for record in listed for p in record.get("patients", ())),
+            begun_from=next((r["begun_from"] for r in listed if "begun_from" in r), ""),
         )
     untrained = (stage == "slide_encoder" and name in POOLINGS) or name.startswith("random:")
     slides = frozenset[str]() if untrained else None
@@ -169,6 +178,9 @@ def _sentence(exposure: Exposure, *, slide_ids: Sequence[str], patient_ids: Sequ
     if exposure.slides is None:
         return _without_list(exposure, n_seen=len(seen), n_test=n)
     said = f"{len(seen)} of {n} test slides were seen, without labels, by {exposure.title}"
+    before = published(exposure.begun_from)
+    if before is not None:
+        said += f", which began as {exposure.begun_from}, pretrained on {before.said}"
     others = sum(
         patient in exposure.patients
         for slide, patient in zip(slide_ids, patient_ids, strict=True)

@@ -38,7 +38,9 @@ def record_of(card: Mapping[str, Any], *, file: str) -> EncoderRecord:
     Raises:
         SettingsError: the card is of something else.
     """
-    facts = {k: tuple(v) if isinstance(v, list) else v for k, v in card["record"].items()}
+    facts: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in card["record"].items()
+    }
     try:
         return EncoderRecord(**facts)
     except TypeError as error:

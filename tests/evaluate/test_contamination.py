@@ -170,3 +170,24 @@ def test_slides_of_a_tile_encoder_reach_banks_bags_and_vectors(
     encode_bank(slides, tmp_path / "bank", encoder=encoder, settings=BankSettings(draws=draws))
     info = open_bank(tmp_path / "bank").info
     assert info.provenance[PRETRAINED_ON]["tile_encoder"] == seen
+
+
+def test_what_an_encoder_began_as_is_told_too() -> None:
+    seen = slides_record(["x"], ["p"], begun_from="phikon")
+    provenance = {
+        "settings": {"tile_encoder": {"name": "mine"}}, PRETRAINED_ON: {"tile_encoder": seen}
+    }  # fmt: skip
+    tcga = "TCGA-AA-3518-01Z-00-DX1"
+    assert seen_slides(provenance, slide_ids=[tcga, "y"]) == {"x", tcga}
+    said = contamination(provenance, slide_ids=["x", tcga, "y"], patient_ids=["p", "q", "r"])
+    assert said[-1] == (
+        "2 of 3 test slides were seen, without labels, by the tile encoder (mine), which began as "
+        "phikon, pretrained on 40 million tiles of TCGA"
+    )
+
+
+def test_a_card_of_one_encoder_is_shown_without_names() -> None:
+    card = {"record": {PRETRAINED_ON: slides_record(["x"], ["p"])}}
+    assert counted(card) == {
+        "record": {PRETRAINED_ON: {"count": 1, "digest": slides_record(["x"], ["p"])["digest"]}}
+    }
