@@ -108,7 +108,11 @@ class JpegLevel:
         """
         rows = 2 * (-(-region_px // self.tile_height) + 1)
         row_bytes = self._columns * self.tile_width * self.tile_height * 3
-        self._cache = TileCache(min(CACHE_BYTES, rows * row_bytes))
+        self.keep_at_most(rows * row_bytes)
+
+    def keep_at_most(self, n_bytes: int) -> None:
+        """Keeps no more decoded tiles than fit in so many bytes, nor than the common bound."""
+        self._cache = TileCache(min(CACHE_BYTES, n_bytes))
 
     def holds(self, x: int, y: int, *, width: int, height: int) -> bool:
         """Whether the region lies inside the level and every tile under it is stored."""

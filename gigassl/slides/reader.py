@@ -137,14 +137,16 @@ class Slide:
 
 
 def open_slide(
-    path: Path | str, *, cohort_mpp: float | None = None, default_mpp: float | None = None
-) -> Slide:
+    path: Path | str, *, cohort_mpp: float | None = None, default_mpp: float | None = None,
+    cache_bytes: int = _CACHE_BYTES,
+) -> Slide:  # fmt: skip
     """Opens a slide whose resolution is known.
 
     Args:
         path: anything OpenSlide opens.
         cohort_mpp: µm/px from the cohort table; overrides the file.
         default_mpp: µm/px for slides that do not say it themselves.
+        cache_bytes: of decoded pixels that OpenSlide keeps for the next read.
 
     Raises:
         SlideError: missing, unreadable, empty, not a slide, damaged, or of unknown resolution.
@@ -153,7 +155,7 @@ def open_slide(
     path = Path(path)
     handle = open_handle(path)
     try:
-        handle.set_cache(openslide.OpenSlideCache(_CACHE_BYTES))
+        handle.set_cache(openslide.OpenSlideCache(cache_bytes))
         return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
     except BaseException:
         handle.close()
