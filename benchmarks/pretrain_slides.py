@@ -39,10 +39,10 @@ from torch import Tensor
 
 from benchmarks.report import line
 from benchmarks.sparse_conv import interleaved, medians, plain_convolve
+from gigassl.training.monitors import LogRow, Quiet
 from gigassl.training.optimisers import new_optimiser
 from gigassl.vectors import scm, sparse
 from gigassl.vectors.packed import PackedTiles
-from gigassl.vectors.pretrain.monitors import EpochRow, Quiet
 from gigassl.vectors.pretrain.objectives import ViewPair, new_objective
 from gigassl.vectors.pretrain.settings import PRESETS
 from gigassl.vectors.pretrain.train import TrainingOptions, new_fabric, pretrain
@@ -221,7 +221,7 @@ class Clock(Quiet):
     def __init__(self) -> None:
         self.ended: list[float] = []
 
-    def epoch_done(self, row: EpochRow) -> None:
+    def row_done(self, row: LogRow) -> None:
         self.ended.append(time.perf_counter())
 
 

@@ -18,7 +18,7 @@ from gigassl.pipeline.pretrain_result import PretrainResult
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.slides.synthetic import make_cohort
-from gigassl.vectors.pretrain.monitors import Monitor
+from gigassl.training.monitors import Monitor
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.search import Neighbour, all_nearest
 from gigassl.vectors.views import ViewSettings

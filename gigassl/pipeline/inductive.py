@@ -33,10 +33,10 @@ from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.pretrain import SUFFIX, NetworkSettings, PretrainOptions, pretrain
 from gigassl.pipeline.pretrain_data import TrainingData
 from gigassl.pipeline.progress import Progress, Silent
+from gigassl.training.monitors import Monitor
 from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.pooling import l2_normalised, pool
 from gigassl.vectors.pretrain.batches import plan_batches
-from gigassl.vectors.pretrain.monitors import Monitor
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.slide_model import SlideModel, load_slide_model
 from gigassl.vectors.store_parts import bags_of_slide, subset

@@ -20,12 +20,12 @@ from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
 from gigassl.pipeline.pretrain_result import FAILURES, PretrainResult, finite, log_folder
-from gigassl.pipeline.training_log import TABLE, BothMonitors, TrainingLog
+from gigassl.pipeline.training_log import EPOCHS, TrainingLog
 from gigassl.slides.cohort import Cohort
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile
 from gigassl.tiles.weights import load_checkpoint
+from gigassl.training.monitors import Monitor, Monitors, Quiet
 from gigassl.vectors.layer4 import layer4_of
-from gigassl.vectors.pretrain.monitors import Monitor, Quiet
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric
 from gigassl.vectors.pretrain.train import pretrain as train
@@ -159,7 +159,7 @@ class _Run:
             return self._result(self._train(how, Quiet()))
         written = TrainingLog(self.folder)
         try:
-            trained = self._train(how, BothMonitors(written, monitor))
+            trained = self._train(how, Monitors(written, monitor))
         except KeyboardInterrupt:
             written.draw()
             return replace(self._result(None), interrupted=True)
@@ -202,7 +202,8 @@ class _Run:
     def _begin(self, options: PretrainOptions) -> None:
         make_folder(self.folder)
         if options.restart:
-            for path in (self.out, self.collapsed_out, self.folder / STATE, self.folder / TABLE):
+            written = (STATE, EPOCHS.table)
+            for path in (self.out, self.collapsed_out, *(self.folder / name for name in written)):
                 path.unlink(missing_ok=True)
         save_failures(self.data.failures, self.folder / FAILURES)
 

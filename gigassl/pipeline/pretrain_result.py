@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gigassl.pipeline.failures import Failure, with_failures
-from gigassl.pipeline.training_log import PICTURE, TABLE
+from gigassl.pipeline.training_log import EPOCHS, PICTURE
 from gigassl.vectors.pretrain.train import Trained
 
 FAILURES = "failures.csv"
@@ -66,8 +66,8 @@ class PretrainResult:
             f"the vectors have collapsed (effective rank {shape.effective_rank:.1f}, mean cosine "
             f"{shape.mean_cosine:.4f}, loss {self.trained.loss}): the slide encoder is of no use, "
             f"and was saved as {self.out.name}, not under the name asked for; try a lower --lr, "
-            f"a larger --batch-size or another --objective; {self.folder / TABLE} shows when it "
-            "happened"
+            f"a larger --batch-size or another --objective; {self.folder / EPOCHS.table} shows "
+            "when it happened"
         )
 
 

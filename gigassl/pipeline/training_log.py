@@ -1,106 +1,152 @@
-"""The log of a training: one row an epoch in CSV and TensorBoard, a picture of it at the end."""
+"""The log of a training: rows in CSV and TensorBoard, and a picture of them at the end."""
 
 import csv
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gigassl.files import machine_error, written_whole
 from gigassl.training.geometry import Geometry
-from gigassl.vectors.pretrain.monitors import EpochRow, Monitor, Plan, Quiet
+from gigassl.training.monitors import LogRow, Quiet, TrainingPlan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TABLE, BOARD, PICTURE = "epochs.csv", "tensorboard", "curves.png"
+BOARD, PICTURE = "tensorboard", "curves.png"
 
-_SHAPE = [f.name for f in fields(Geometry) if f.name != "n_rows"]
-COLUMNS = ("epoch", "loss", "lr", "slides_per_s", *_SHAPE, "knn_accuracy")
-
-PANELS: Mapping[str, str] = {
-    "loss": "loss",
-    "effective_rank": "effective rank (higher: more directions)",
-    "collapse": "collapse level (1: all vectors one point)",
-    "mean_cosine": "mean cosine between slides",
-    "alignment": "alignment (0: views of a slide agree)",
-    "uniformity": "uniformity (lower: slides spread out)",
-    "knn_accuracy": "kNN accuracy, other patients",
-    "lr": "learning rate",
-    "slides_per_s": "slides/s",
-}
-"""Column → title of its panel in the picture."""
+_SHAPE = tuple(f.name for f in fields(Geometry) if f.name != "n_rows")
 
 
-def values_of(row: EpochRow) -> dict[str, float]:
-    """The numbers of an epoch by column; without labels there is no kNN accuracy."""
-    flat = {
-        "epoch": row.epoch, "loss": row.loss, "lr": row.lr, "slides_per_s": row.slides_per_s,
-        "knn_accuracy": row.knn_accuracy,
-    }  # fmt: skip
-    found = {c: flat[c] if c in flat else getattr(row.geometry, c) for c in COLUMNS}
+@dataclass(frozen=True, kw_only=True)
+class LogLayout:
+    """What the log of a kind of training holds.
+
+    Attributes:
+        table: file name of its CSV.
+        columns: of that; the first numbers the rows from 1. Each is an attribute of the row or of
+            its geometry.
+        axis: column that curves and TensorBoard are drawn over.
+        panels: column → title of its panel in the picture.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    axis: str
+    panels: Mapping[str, str]
+
+
+def _panels(what: str, rate: str) -> dict[str, str]:
+    return {
+        "loss": "loss",
+        "effective_rank": "effective rank (higher: more directions)",
+        "collapse": "collapse level (1: all vectors one point)",
+        "mean_cosine": f"mean cosine between {what}s",
+        "alignment": f"alignment (0: views of a {what} agree)",
+        "uniformity": f"uniformity (lower: {what}s spread out)",
+        "knn_accuracy": "kNN accuracy, other patients",
+        "lr": "learning rate",
+        rate: f"{what}s/s",
+    }
+
+
+EPOCHS = LogLayout(
+    table="epochs.csv",
+    columns=("epoch", "loss", "lr", "slides_per_s", *_SHAPE, "knn_accuracy"),
+    axis="epoch",
+    panels=_panels("slide", "slides_per_s"),
+)
+"""The log of a slide encoder: one row an epoch."""
+
+ROUNDS = LogLayout(
+    table="rounds.csv",
+    columns=(
+        "round", "step", "epoch", "loss", "lr", "tiles_per_s", "waiting", *_SHAPE, "knn_accuracy",
+        "n_unreadable",
+    ),
+    axis="step",
+    panels={
+        **_panels("tile", "tiles_per_s"), "waiting": "share of the time spent waiting for tiles"
+    },
+)  # fmt: skip
+"""The log of a tile encoder: one row a round of steps."""
+
+
+def values_of(row: LogRow, layout: LogLayout = EPOCHS) -> dict[str, float]:
+    """The numbers of a row by column; without labels there is no kNN accuracy."""
+    found = {
+        column: getattr(row.geometry if column in _SHAPE else row, column)
+        for column in layout.columns
+    }
     return {column: value for column, value in found.items() if value is not None}
 
 
 class TrainingLog(Quiet):
-    """Writes each epoch as it ends; a resumed training goes on below what it had.
+    """Writes each row as it comes; a resumed training goes on below what it had.
 
     Args:
-        folder: of ``epochs.csv``, ``tensorboard/`` and ``curves.png``.
+        folder: of the table, ``tensorboard/`` and ``curves.png``.
+        layout: which table.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.table, self.picture = folder / TABLE, folder / PICTURE
-        self.board = folder / BOARD / "events.out.tfevents.epochs"
+    def __init__(self, folder: Path, layout: LogLayout = EPOCHS) -> None:
+        self.layout, self.table, self.picture = layout, folder / layout.table, folder / PICTURE
+        self.board = folder / BOARD / f"events.out.tfevents.{Path(layout.table).stem}"
 
-    def started(self, plan: Plan) -> None:
-        """Keeps the rows of epochs that are done, drops those that will be done again.
+    def started(self, plan: TrainingPlan) -> None:
+        """Keeps the rows of what is done, drops those of what will be done again.
 
         Raises:
             MachineError: disk full, or the folder cannot be written to.
         """
-        kept = [row for row in read_rows(self.table) if row["epoch"] <= plan.epochs_done]
+        number = self.layout.columns[0]
+        kept = [row for row in self._rows() if row[number] <= plan.rows_done]
         with _told_in_a_sentence(self.board):
             self.board.parent.mkdir(exist_ok=True)
-        for path in (self.table, self.board):
+        for path, append in self._files():
             with written_whole(path) as part:
                 part.touch()
-                append = _append_to_table if path == self.table else _append_to_board
-                append(part, kept, anew=True)
+                append(part, kept, layout=self.layout, anew=True)
 
-    def epoch_done(self, row: EpochRow) -> None:
+    def row_done(self, row: LogRow) -> None:
         """Writes one row.
 
         Raises:
             MachineError: disk full.
         """
-        for path, append in ((self.table, _append_to_table), (self.board, _append_to_board)):
+        for path, append in self._files():
             with _told_in_a_sentence(path):
-                append(path, [values_of(row)])
+                append(path, [values_of(row, self.layout)], layout=self.layout)
 
     def draw(self) -> None:
-        """Draws ``curves.png`` of all epochs so far.
+        """Draws ``curves.png`` of all rows so far.
 
         Raises:
             MachineError: it cannot be written.
         """
-        save_curves(read_rows(self.table), self.picture)
+        save_curves(self._rows(), self.picture, layout=self.layout)
+
+    def _rows(self) -> Sequence[Mapping[str, float]]:
+        return read_rows(self.table, self.layout)
+
+    def _files(self) -> tuple[tuple[Path, Callable[..., None]], ...]:
+        return (self.table, _append_to_table), (self.board, _append_to_board)
 
 
 def _append_to_table(
-    path: Path, rows: Sequence[Mapping[str, float]], *, anew: bool = False
+    path: Path, rows: Sequence[Mapping[str, float]], *, layout: LogLayout, anew: bool = False
 ) -> None:
     with path.open("a", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(handle, layout.columns, lineterminator="\n")
         if anew:
             writer.writeheader()
         writer.writerows([_as_text(row) for row in rows])
 
 
 def _append_to_board(
-    path: Path, rows: Sequence[Mapping[str, float]], *, anew: bool = False
+    path: Path, rows: Sequence[Mapping[str, float]], *, layout: LogLayout, anew: bool = False
 ) -> None:
     """Adds rows to TensorBoard's file, here and now.
 
@@ -115,10 +161,10 @@ def _append_to_board(
         shown = [
             Summary.Value(tag=tag, simple_value=number)
             for tag, number in row.items()
-            if tag != "epoch"
+            if tag not in (layout.columns[0], layout.axis)
         ]
         events.append(
-            Event(wall_time=time.time(), step=int(row["epoch"]), summary=Summary(value=shown))
+            Event(wall_time=time.time(), step=int(row[layout.axis]), summary=Summary(value=shown))
         )
     with path.open("ab") as handle:
         writer = RecordWriter(handle)
@@ -135,71 +181,56 @@ def _told_in_a_sentence(path: Path) -> Iterator[None]:
 
 
 def _as_text(values: Mapping[str, float]) -> dict[str, str]:
-    return {k: str(int(v)) if k == "epoch" else f"{v:.6g}" for k, v in values.items()}
+    return {k: str(v) if isinstance(v, int) else f"{v:.6g}" for k, v in values.items()}
 
 
-def read_rows(table: Path) -> Sequence[Mapping[str, float]]:
-    """The epochs of a log, empty where there is none; columns without a value are left out."""
+def read_rows(table: Path, layout: LogLayout = EPOCHS) -> Sequence[Mapping[str, float]]:
+    """The rows of a log, empty where there is none; columns without a value are left out."""
     if not table.is_file():
         return []
-    with table.open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
     # a killed run may leave half of its last line
-    whole = [row for row in rows if list(row) == list(COLUMNS) and row["slides_per_s"]]
-    return [{k: float(v) for k, v in row.items() if v} for row in whole]
+    lines = [line for line in table.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    rows = [row for row in csv.DictReader(lines) if tuple(row) == layout.columns]
+    return [{k: _as_number(v) for k, v in row.items() if v} for row in rows]
 
 
-def save_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Small multiples of an epoch log as PNG: one panel a column that has values."""
+def _as_number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
+
+
+def save_curves(
+    rows: Sequence[Mapping[str, float]], path: Path, *, layout: LogLayout = EPOCHS
+) -> None:
+    """Small multiples of a log as PNG: one panel a column that has values."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [column for column in PANELS if any(column in row for row in rows)]
+    shown = [column for column in layout.panels if any(column in row for row in rows)]
     if not shown:
         return
     figure = Figure(figsize=(10.5, 2.6 * -(-len(shown) // 3)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(-(-len(shown) // 3), 3, squeeze=False).flat
     for panel, column in zip(panels, shown, strict=False):
-        _draw_panel(panel, rows, column=column)
+        _draw_panel(panel, rows, column=column, layout=layout)
     for panel in list(panels)[len(shown) :]:
         panel.set_visible(False)
     with written_whole(path) as part:
         figure.savefig(part, dpi=110, format="png", metadata={"Software": None})
 
 
-def _draw_panel(panel: "Axes", rows: Sequence[Mapping[str, float]], *, column: str) -> None:
-    points = [(row["epoch"], row[column]) for row in rows if column in row]
-    epochs, values = zip(*points, strict=True)
-    panel.plot(epochs, values, color="#22577a", linewidth=1.2, marker="." if len(rows) < 30 else "")
-    panel.set_title(PANELS[column], fontsize=9, loc="left")
-    panel.set_xlabel("epoch", fontsize=8)
+def _draw_panel(
+    panel: "Axes", rows: Sequence[Mapping[str, float]], *, column: str, layout: LogLayout
+) -> None:
+    points = [(row[layout.axis], row[column]) for row in rows if column in row]
+    places, values = zip(*points, strict=True)
+    panel.plot(places, values, color="#22577a", linewidth=1.2, marker="." if len(rows) < 30 else "")
+    panel.set_title(layout.panels[column], fontsize=9, loc="left")
+    panel.set_xlabel(layout.axis, fontsize=8)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     panel.grid(visible=True, color="#dddddd", linewidth=0.5)
     last = values[-1]
     panel.annotate(
-        f"{last:.3g}", (epochs[-1], last), xytext=(3, 3), textcoords="offset points", fontsize=8
+        f"{last:.3g}", (places[-1], last), xytext=(3, 3), textcoords="offset points", fontsize=8
     )
-
-
-class BothMonitors(Quiet):
-    """Tells two monitors the same."""
-
-    def __init__(self, *monitors: Monitor) -> None:
-        self.monitors = monitors
-
-    def started(self, plan: Plan) -> None:
-        """Tells both of the start."""
-        for monitor in self.monitors:
-            monitor.started(plan)
-
-    def step_done(self) -> None:
-        """Tells both of a step."""
-        for monitor in self.monitors:
-            monitor.step_done()
-
-    def epoch_done(self, row: EpochRow) -> None:
-        """Tells both of an epoch."""
-        for monitor in self.monitors:
-            monitor.epoch_done(row)

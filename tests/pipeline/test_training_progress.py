@@ -14,7 +14,7 @@ def tell(progress: TrainingReporter, *, epochs: int, done: int = 0) -> None:
     for epoch in range(done + 1, epochs + 1):
         for _ in range(2):
             progress.step_done()
-        progress.epoch_done(row(epoch))
+        progress.row_done(row(epoch))
 
 
 def test_lines_tell_the_plan_the_projected_time_and_the_newest_numbers(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_lines_tell_the_plan_the_projected_time_and_the_newest_numbers(tmp_path:
         "epoch 1/9, loss 1.2500, rank 3.5, collapse 0.25, align 0.500, uniform -1.50, kNN 0.500, "
         "lr 0.1, 80 slides/s, ETA 0:00:00"
     )
-    assert sum("s an epoch: about 0:00:00 to go" in line for line in lines) == 1
+    assert sum("s for each epoch: about 0:00:00 to go" in line for line in lines) == 1
     assert lines[-1].startswith("epoch 9/9")
     assert len(lines) == 1 + 9 + 1
 

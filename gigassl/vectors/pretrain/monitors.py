@@ -1,7 +1,7 @@
 """Monitors: what each epoch of training says about the vectors, and whether they collapsed."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from gigassl.training.geometry import Geometry, geometry, knn_accuracy
+from gigassl.training.monitors import measured
 
 MEASURED, MEASURED_BY_LABEL = 256, 2048
 """Slides that geometry and kNN accuracy are computed on: a fixed random sample."""
@@ -35,6 +36,16 @@ class EpochRow:
     geometry: Geometry
     knn_accuracy: float | None = None
 
+    @property
+    def number(self) -> int:
+        """Of the row in the log."""
+        return self.epoch
+
+    def sentence(self) -> str:
+        """The numbers of an epoch in one short line."""
+        shown = measured(self.loss, self.geometry, self.knn_accuracy)
+        return f"{shown}, lr {self.lr:.2g}, {self.slides_per_s:.0f} slides/s"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -50,11 +61,27 @@ class Plan:
     n_parameters: int
     device: str
     n_devices: int
+    unit: ClassVar[str] = "epoch"
 
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
         return self.epochs * self.n_batches
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole log: one an epoch."""
+        return self.epochs
+
+    @property
+    def steps_done(self) -> int:
+        """Steps done before the training was interrupted."""
+        return self.epochs_done * self.n_batches
+
+    @property
+    def rows_done(self) -> int:
+        """Rows written before the training was interrupted."""
+        return self.epochs_done
 
     def sentence(self) -> str:
         """The plan in one line."""
@@ -64,33 +91,6 @@ class Plan:
             f"{self.epochs} epochs × {self.n_batches} = {self.steps} steps at learning rate "
             f"{self.lr:.3g} on {devices}, {self.n_parameters:,} parameters"
         )
-
-
-@runtime_checkable
-class Monitor(Protocol):
-    """What training tells about itself; any object with these methods will do."""
-
-    def started(self, plan: Plan) -> None:
-        """Training begins, or goes on from ``plan.epochs_done``."""
-
-    def step_done(self) -> None:
-        """One more step."""
-
-    def epoch_done(self, row: EpochRow) -> None:
-        """One more epoch."""
-
-
-class Quiet:
-    """Says nothing; the default of the Python API."""
-
-    def started(self, plan: Plan) -> None:
-        """Ignores the start."""
-
-    def step_done(self) -> None:
-        """Ignores the step."""
-
-    def epoch_done(self, row: EpochRow) -> None:
-        """Ignores the epoch."""
 
 
 class Watch:

@@ -16,29 +16,22 @@ from torch import Tensor, nn
 from gigassl.errors import SettingsError
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile, load_training, save_training
 from gigassl.training.chance import Chance
+from gigassl.training.devices import fabric_of
 from gigassl.training.geometry import Geometry, geometry, label_numbers
+from gigassl.training.monitors import Monitor, Quiet
 from gigassl.training.optimisers import learning_rate, new_optimiser
 from gigassl.vectors.matmul import fast_matmul
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.placement import placed
 from gigassl.vectors.pretrain.batches import deal, plan_batches
-from gigassl.vectors.pretrain.monitors import (
-    EpochRow,
-    Monitor,
-    Plan,
-    Quiet,
-    Watch,
-)
+from gigassl.vectors.pretrain.monitors import EpochRow, Plan, Watch
 from gigassl.vectors.pretrain.objectives import ViewPair, new_objective, represent
-from gigassl.vectors.pretrain.settings import LR_BATCH, Precision, PretrainSettings
+from gigassl.vectors.pretrain.settings import LR_BATCH, PretrainSettings
 from gigassl.vectors.tile_store import TileStore
 from gigassl.vectors.views import draw_views
 
 log = logging.getLogger("gigassl")
 
-_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed"]] = {
-    "fp32": "32-true", "bf16": "bf16-mixed"
-}  # fmt: skip
 _SAMPLE_ROWS = 20_000
 _EXAM_VIEWS = 4
 _GLANCE = 64
@@ -73,15 +66,7 @@ def new_fabric(settings: PretrainSettings, *, device: str = "auto", devices: int
     Raises:
         SettingsError: devices that are not there.
     """
-    if device == "cuda" and torch.cuda.device_count() < devices:
-        raise SettingsError(
-            f"{devices} CUDA devices asked for, {torch.cuda.device_count()} found; "
-            "choose fewer, or the device cpu"
-        )
-    try:
-        return Fabric(accelerator=device, devices=devices, precision=_PRECISION[settings.precision])
-    except (RuntimeError, ValueError) as error:
-        raise SettingsError(f"cannot train on {devices} × {device}: {error}") from error
+    return fabric_of(settings.precision, device=device, devices=devices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +174,7 @@ class _Training:
             loss = row.loss
             self.epoch += 1
             self.n_collapsed = self.n_collapsed + 1 if self._looks_collapsed() else 0
-            monitor.epoch_done(row)
+            monitor.row_done(row)
             if checkpoint is not None:
                 self._save(checkpoint)
         found, accuracy = self._examine()

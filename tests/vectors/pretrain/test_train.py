@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from gigassl.digests import digest_of_tensors
 from gigassl.errors import SettingsError
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile
+from gigassl.training.monitors import LogRow, Quiet, TrainingPlan
 from gigassl.training.optimisers import OPTIMISERS
 from gigassl.vectors.mlp import MeanOfTiles
 from gigassl.vectors.packed import PackedTiles, mean_of_bags
-from gigassl.vectors.pretrain.monitors import EpochRow, Plan, Quiet
+from gigassl.vectors.pretrain.monitors import EpochRow, Plan
 from gigassl.vectors.pretrain.settings import PRESETS, PretrainSettings
 from gigassl.vectors.pretrain.train import Trained, TrainingOptions, new_fabric, pretrain
 from gigassl.vectors.slide_encoders import new_network
@@ -40,13 +41,15 @@ class Diary(Quiet):
         self.rows: list[EpochRow] = []
         self.steps, self.stop_after = 0, stop_after
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: TrainingPlan) -> None:
+        assert isinstance(plan, Plan)
         self.plan = plan
 
     def step_done(self) -> None:
         self.steps += 1
 
-    def epoch_done(self, row: EpochRow) -> None:
+    def row_done(self, row: LogRow) -> None:
+        assert isinstance(row, EpochRow)
         self.rows.append(row)
         if row.epoch > self.stop_after:
             raise KeyboardInterrupt
@@ -127,7 +130,7 @@ def test_checkpoints_come_at_their_epochs_and_at_the_last(tmp_path: Path) -> Non
     seen = []
 
     class Looks(Diary):
-        def epoch_done(self, row: EpochRow) -> None:
+        def row_done(self, row: LogRow) -> None:
             seen.append(file.path.exists())
 
     run(small_mlp(), settings(epochs=5), diary=Looks(), checkpoint=file)
