@@ -75,7 +75,8 @@ class TileSource(Protocol):
     Attributes:
         names: of its slides or images, in the order of their numbers.
         patient_ids: one a file.
-        n_tiles: tiles that make one epoch: those of the tissue grids, or the images.
+        n_tiles: tiles that make one epoch: those of the tissue grids, or those that lie side by
+            side in the images, at least one in each.
         tile_px: side of the tiles.
         digest: of everything that decides its pixels.
     """
