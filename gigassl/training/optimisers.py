@@ -55,6 +55,7 @@ OPTIMISERS: Mapping[str, Callable[..., Optimizer]] = {
     "adam": lambda groups, **options: torch.optim.Adam(groups, fused=True, **options),
     "adamw": lambda groups, **options: torch.optim.AdamW(groups, fused=True, **options),
     "lars": Lars,
+    "sgd": lambda groups, **options: torch.optim.SGD(groups, momentum=0.9, **options),
 }
 """Name → maker of (parameter groups, ``lr``, ``weight_decay``)."""
 

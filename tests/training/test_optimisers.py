@@ -85,6 +85,22 @@ def test_the_fused_optimisers_take_the_plain_ones_steps(
         torch.testing.assert_close(mine, theirs.detach())
 
 
+def test_sgd_has_momentum_and_decays_weights_only() -> None:
+    layers = network()
+    moved = [torch.zeros_like(p) for p in layers.parameters()]
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        layers.zero_grad()
+        layers(torch.randn(9, 5, generator=generator)).square().mean().backward()
+        for v, p in zip(moved, layers.parameters(), strict=True):
+            assert p.grad is not None
+            v[:] = 0.9 * v + p.grad + (0.1 * p.data if p.ndim >= 2 else 0.0)
+            p.data -= 0.01 * v
+    ours = trained("sgd", steps=4, lr=0.01, weight_decay=0.1)
+    for mine, obvious in zip(ours, layers.parameters(), strict=True):
+        torch.testing.assert_close(mine, obvious.detach())
+
+
 def test_what_takes_no_gradient_is_left_out() -> None:
     layers = network()
     layers[3].requires_grad_(requires_grad=False)
@@ -93,9 +109,9 @@ def test_what_takes_no_gradient_is_left_out() -> None:
 
 
 def test_an_unknown_optimiser_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="known: adam, adamw, lars"):
+    with pytest.raises(SettingsError, match="known: adam, adamw, lars, sgd"):
         new_optimiser("adamv", network(), lr=0.1, weight_decay=0.0)
-    assert set(OPTIMISERS) == {"adam", "adamw", "lars"}
+    assert set(OPTIMISERS) == {"adam", "adamw", "lars", "sgd"}
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:

@@ -1,0 +1,96 @@
+"""MoCo v2: each tile is told from a queue of tiles seen before."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32
+from lightly.loss import NTXentLoss
+from lightly.models.modules import MoCoProjectionHead
+from torch import Tensor, nn
+
+from gigassl.errors import SettingsError
+from gigassl.tiles.pretrain.method import Method, Views
+from gigassl.tiles.pretrain.methods.parts import (
+    Run,
+    check_limits,
+    follow,
+    in_float32,
+    kept_in_state,
+    slow_copy,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MocoOptions:
+    """Options of MoCo.
+
+    Attributes:
+        temperature: of the similarities.
+        momentum: share of the slow encoder that stays at each step.
+        queue: keys of earlier tiles to tell a tile from; rounded down to whole batches.
+        hidden, projection: widths of the head's two layers.
+    """
+
+    temperature: float = 0.2
+    momentum: float = 0.999
+    queue: int = 65536
+    hidden: int = 2048
+    projection: int = 128
+
+    def __post_init__(self) -> None:
+        check_limits(
+            self, temperature=(0.001, 10), momentum=(0, 1), queue=(2, 2**24), hidden=(1, 65536),
+            projection=(2, 65536),
+        )  # fmt: skip
+
+
+class Moco(Method):
+    """A view is to lie nearer to a slow encoder's other view than to keys of earlier tiles.
+
+    Momentum contrast, arXiv 1911.05722, with the head, temperature and stronger views of MoCo v2,
+    arXiv 2003.04297: what Giga-SSL's tile encoder was trained with. Not symmetric, as published:
+    the first view asks, the second answers through the slow encoder and joins the queue.
+
+    The published code shuffles tiles among devices, so that no batch norm sees a query and its key
+    together. On one device that changes no statistics, and norms synchronised over devices see the
+    whole batch either way; so nothing is shuffled here. The slow encoder's norms use the statistics
+    of its own batch.
+
+    The vectors given back are the encoder's of the first view and the slow encoder's of the second.
+    """
+
+    def __init__(self, encoder: nn.Module, *, options: MocoOptions, run: Run) -> None:
+        super().__init__()
+        queue = options.queue // run.batch_size * run.batch_size
+        if queue < 1:
+            raise SettingsError(
+                f"MoCo's queue of {options.queue} holds no whole batch of {run.batch_size} tiles; "
+                f"give option queue at least {run.batch_size}"
+            )
+        self.momentum = options.momentum
+        self.encoder = encoder
+        self.projector = MoCoProjectionHead(run.width, options.hidden, options.projection)
+        self.slow_encoder = slow_copy(encoder)
+        self.slow_projector = slow_copy(self.projector)
+        self.loss = NTXentLoss(
+            options.temperature,
+            memory_bank_size=(queue, options.projection),
+            gather_distributed=run.gather,
+        )
+        kept_in_state(self.loss.memory_bank, "bank", "bank_ptr")
+
+    def forward(
+        self, views: Views, *, progress: float, generator: torch.Generator
+    ) -> tuple[Float[Tensor, ""], Float32[Tensor, "tile width"], Float32[Tensor, "tile width"]]:
+        """The loss of the first view's queries with the second one's keys."""
+        vectors = self.encoder(views[0])
+        with torch.no_grad():
+            answers = self.slow_encoder(views[1])
+            keys = self.slow_projector(answers)
+        loss = in_float32(self.loss, self.projector(vectors), keys)
+        return loss, vectors.detach().float(), answers.float()
+
+    def after_step(self, progress: float) -> None:
+        """The slow encoder follows."""
+        pairs = {self.encoder: self.slow_encoder, self.projector: self.slow_projector}
+        follow(pairs, momentum=self.momentum)
