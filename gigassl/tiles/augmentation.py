@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from gigassl.errors import SettingsError
+from gigassl.tiles.colours import hue_turned, stain_change, stains_changed
 
-# optical density of haematoxylin, eosin and the residual (DAB), rows of unit length
-# (Ruifrok and Johnston, Anal Quant Cytol Histol 2001)
-_STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
 _CROP_TRIES = 10
 _TILES_IN_CACHE = 4
 _MOST = {
@@ -179,32 +177,6 @@ def _draw_jitter(
     return tuple((names[i], values[names[i]]) for i in generator.permutation(4).tolist())
 
 
-def hue_turned(
-    images: Float[Tensor, "tile 3 row col"], turn: float
-) -> Float[Tensor, "tile 3 row col"]:
-    """The hue of every pixel turned by this share of the colour circle, lightness kept.
-
-    The same result as ``torchvision.transforms.v2.functional.adjust_hue``, several times faster on
-    a CPU: it goes from RGB to hue and back without choosing among six cases.
-    """
-    red, green, blue = images.unbind(1)
-    most, least = images.amax(1), images.amin(1)
-    chroma = most - least
-    scale = 1 / torch.where(chroma == 0, 1, chroma)
-    # in sixths of a circle, from the channel that is the largest (where all are equal: any)
-    from_blue = (red - green).mul_(scale).add_(4)
-    from_green = (blue - red).mul_(scale).add_(2)
-    from_red = (green - blue).mul_(scale)
-    sixths = torch.where(most == green, from_green, from_blue)
-    sixths = torch.where(most == red, from_red, sixths).add_(6 * turn)
-    found = torch.empty_like(images)
-    for channel, offset in enumerate((5, 3, 1)):
-        place = (sixths + offset).remainder_(6)
-        share = torch.minimum(place, 4 - place).clamp_(0, 1)
-        torch.sub(most, share.mul_(chroma), out=found[:, channel])
-    return found
-
-
 _COLOUR: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "brightness": functional.adjust_brightness,
     "contrast": functional.adjust_contrast,
@@ -239,7 +211,8 @@ def _changed(
     images = _cropped(tiles.permute(0, 3, 1, 2), drawn, side_px=side_px)
     images = images.float().div_(255)
     if drawn.stain is not None:
-        images = stains_changed(images, drawn.stain)
+        alphas, betas = torch.tensor(drawn.stain, dtype=torch.float64).T
+        images = stains_changed(images, *stain_change(alphas[None], betas[None]))
     for name, value in drawn.jitter:
         images = _COLOUR[name](images, value)
     if drawn.grey:
@@ -262,24 +235,3 @@ def _cropped(images: Tensor, drawn: Augmentation, *, side_px: int) -> Tensor:
     if mirrored:
         images = images.flip(mirrored)
     return torch.rot90(images, drawn.quarter_turns, (-2, -1)) if drawn.quarter_turns else images
-
-
-def stains_changed(
-    images: Float[Tensor, "tile 3 row col"], stain: tuple[tuple[float, float], ...]
-) -> Float[Tensor, "tile 3 row col"]:
-    """Changes how much haematoxylin and eosin there is; the residual stays.
-
-    Colour deconvolution: optical density ``-log10(I)`` is a sum of stains, each times its
-    concentration (Ruifrok and Johnston 2001); jitter after Tellez et al. (IEEE TMI 2018).
-
-    Args:
-        images: RGB from 0 to 1.
-        stain: (alpha, beta) of haematoxylin and of eosin: c becomes ``alpha * c + beta``.
-    """
-    alphas, betas = np.array((*stain, (1.0, 0.0))).T
-    change = torch.from_numpy(np.linalg.inv(_STAINS) @ np.diag(alphas) @ _STAINS)
-    shift = torch.from_numpy(betas @ _STAINS)
-    density = -images.clamp(min=1 / 255).log10()
-    density = torch.einsum("tcyx,cd->tdyx", density, change.to(density))
-    density += shift.to(density).view(1, 3, 1, 1)
-    return torch.pow(10, -density).clamp_(0, 1)

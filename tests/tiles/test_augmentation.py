@@ -22,8 +22,6 @@ from gigassl.tiles.augmentation import (
     augmentation_from_record,
     augmented,
     draw_augmentation,
-    hue_turned,
-    stains_changed,
 )
 
 Pixels = UInt8[np.ndarray, "tile row col 3"]
@@ -121,35 +119,6 @@ def test_all_tiles_of_a_batch_get_the_same(seed: int) -> None:
     assert np.array_equal(found[0], found[2])
     alone = np.concatenate([apply(batch[i : i + 1], drawn, side_px=24) for i in range(3)])
     assert furthest(found, alone) <= 1
-
-
-@given(seed=st.integers(0, 2**32 - 1), turn=st.floats(-0.5, 0.5))
-def test_the_fast_hue_is_torchvisions(seed: int, turn: float) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    # few levels, so that channels are often equal
-    images = torch.randint(0, 4, (2, 3, 5, 7), generator=generator) / 3
-    expected = v2.functional.adjust_hue(images, turn)
-    torch.testing.assert_close(hue_turned(images, turn), expected, atol=1e-5, rtol=0)
-
-
-def test_stain_jitter_is_deconvolution_pixel_by_pixel() -> None:
-    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1
-    stains = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
-    found = stains_changed(images, ((1.2, 0.02), (0.9, -0.01))).permute(0, 2, 3, 1).numpy()
-    for pixel, new in zip(
-        images.permute(0, 2, 3, 1).reshape(-1, 3).numpy(), found.reshape(-1, 3), strict=True
-    ):
-        amounts = np.linalg.solve(stains.T, -np.log10(pixel))
-        changed = amounts * (1.2, 0.9, 1.0) + (0.02, -0.01, 0.0)
-        assert np.allclose(new, np.clip(10 ** -(changed @ stains), 0, 1), atol=1e-4)
-    torch.testing.assert_close(stains_changed(images, ((1.0, 0.0), (1.0, 0.0))), images)
-
-
-def test_more_haematoxylin_leaves_eosin_as_it_is() -> None:
-    stain = np.array([0.650, 0.704, 0.286])
-    pure = torch.from_numpy(10**-stain).float().view(1, 3, 1, 1)
-    found = stains_changed(pure, ((1.5, 0.0), (0.5, 0.0))).flatten().numpy()
-    assert np.allclose(-np.log10(found), 1.5 * stain, atol=1e-4)
 
 
 def draws(what: AugmentationSettings) -> list[Augmentation]:
