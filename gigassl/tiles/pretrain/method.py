@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-Views = Sequence[Float[Tensor, "tile 3 row col"]]
+# sides differ among views, so they have no name
+Views = Sequence[Float[Tensor, "tile 3 _ _"]]
 """Normalised views of the tiles of a batch: two large ones, then the small ones, if any."""
 
 
