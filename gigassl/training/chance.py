@@ -1,6 +1,6 @@
 """All random numbers of a training, from its seed, what they are for, the epoch and the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-Purpose = Literal["deal", "views", "dropout", "sample", "watch", "exam"]
+Purpose = Literal["deal", "views", "dropout", "sample", "watch", "exam", "masks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,14 @@ class Chance:
         """A generator of this device's own."""
         return torch.Generator(device=self.device).manual_seed(self._seed(purpose, epoch))
 
+    def same(self, purpose: Purpose, number: int = 0) -> torch.Generator:
+        """A generator on the CPU that is the same on all devices."""
+        words = [self.seed, _number(purpose), number]
+        return torch.Generator().manual_seed(_seed_of(words))
+
     @contextmanager
     def epoch(self, number: int, *, device: torch.device) -> Iterator[torch.Generator]:
-        """The generator of an epoch's views; inside, dropout has a state of its own too.
+        """The generator of the views of an epoch (or batch); dropout inside has its own state too.
 
         Dropout takes no generator but PyTorch's global one, which is put back afterwards.
         """
@@ -49,8 +54,11 @@ class Chance:
             yield self.own("views", number)
 
     def _seed(self, purpose: Purpose, epoch: int) -> int:
-        words = [self.seed, _number(purpose), epoch, self.rank]
-        return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+        return _seed_of([self.seed, _number(purpose), epoch, self.rank])
+
+
+def _seed_of(words: Sequence[int]) -> int:
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _number(purpose: Purpose) -> int:

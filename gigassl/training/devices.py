@@ -1,11 +1,15 @@
 """What runs a training: one device or several, on one machine or several."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from gigassl.errors import SettingsError
+
+_Value = TypeVar("_Value")
 
 _PRECISION: dict[Literal["fp32", "bf16"], Literal["32-true", "bf16-mixed"]] = {
     "fp32": "32-true", "bf16": "bf16-mixed"
@@ -37,3 +41,24 @@ def fabric_of(
         )
     except (RuntimeError, ValueError) as error:
         raise SettingsError(f"cannot train on {devices} × {device}: {error}") from error
+
+
+def over_devices(fabric: Fabric, values: Tensor) -> Tensor:
+    """What all devices have of this, one after the other along the first axis."""
+    gathered: Tensor = fabric.all_gather(values)  # type: ignore[assignment]
+    return gathered if fabric.world_size == 1 else gathered.flatten(0, 1)
+
+
+def mean_over_devices(fabric: Fabric, values: Tensor) -> Tensor:
+    """The mean of what all devices have."""
+    reduced: Tensor = fabric.all_reduce(values, reduce_op="mean")  # type: ignore[assignment]
+    return reduced
+
+
+def merged_over_devices(fabric: Fabric, found: Mapping[str, _Value]) -> dict[str, _Value]:
+    """What any device has found."""
+    if fabric.world_size == 1:
+        return dict(found)
+    parts: list[dict[str, _Value]] = [{} for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(parts, dict(found))
+    return {name: value for part in reversed(parts) for name, value in part.items()}

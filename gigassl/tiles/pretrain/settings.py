@@ -105,9 +105,10 @@ class TilePretrainSettings:
         batch_size: tiles of a batch, over all devices.
         accumulate: batches whose gradients are added up to one step. Losses that compare the tiles
             of a batch see one batch at a time.
-        optimiser: "sgd", or a name of ``OPTIMISERS``.
+        optimiser: a name of ``OPTIMISERS``.
         lr: highest learning rate at a batch of 256; scaled in proportion to the batch used.
         weight_decay: of weights, not of biases and norms.
+        clip_norm: gradients longer than this (all together) are scaled down to it; None for any.
         warmup: share of the steps in which the learning rate rises linearly from 0.
         precision: of the network's arithmetic; losses are always computed in fp32.
         seed: of everything random.
@@ -123,6 +124,7 @@ class TilePretrainSettings:
     optimiser: str = "sgd"
     lr: float = 0.03
     weight_decay: float = 1e-4
+    clip_norm: float | None = None
     warmup: float = 0.05
     precision: Precision = "fp32"
     seed: int = 0
@@ -140,6 +142,8 @@ class TilePretrainSettings:
                 "the learning rate must be positive and weight decay not negative; "
                 f"got {self.lr} and {self.weight_decay}"
             )
+        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
+            raise SettingsError(f"gradients are clipped to a positive length; got {self.clip_norm}")
         if not 0.0 <= self.warmup < 1.0 or self.seed < 0:
             raise SettingsError(
                 "warm-up is a share of the steps from 0 to below 1, and the seed is not negative; "

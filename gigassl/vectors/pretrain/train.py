@@ -323,9 +323,9 @@ class _Training:
         return represent(network.eval(), self._view(slides, self.chance.own("exam"))).shape[1]
 
     def _resume(self, checkpoint: CheckpointFile) -> None:
-        progress = load_training(checkpoint, self.objective, self.optimiser)
-        if progress is not None:
-            self.epoch, self.n_collapsed = progress["epoch"], progress["n_collapsed"]
+        saved = load_training(checkpoint, self.objective, self.optimiser)
+        if saved is not None:
+            self.epoch, self.n_collapsed = saved.progress["epoch"], saved.progress["n_collapsed"]
             log.info("going on after epoch %d of %d", self.epoch, self.settings.epochs)
 
     def _save(self, checkpoint: CheckpointFile) -> None:
