@@ -53,6 +53,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.pretrain import pretrain as pretrain
     from gigassl.pipeline.probe import ProbeOptions as ProbeOptions
     from gigassl.pipeline.probe import probe as probe
+    from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
+    from gigassl.pipeline.probe_tiles_options import ProbeTilesOptions as ProbeTilesOptions
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
     from gigassl.pipeline.sites import sites as sites
@@ -95,6 +97,7 @@ _HOME = {
     "PretrainSettings": "gigassl.vectors.pretrain.settings",
     "ProbeOptions": "gigassl.pipeline.probe",
     "ProbeSettings": "gigassl.evaluate.probe_settings",
+    "ProbeTilesOptions": "gigassl.pipeline.probe_tiles_options",
     "RunOptions": "gigassl.pipeline.jobs",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
     "ScreenSettings": "gigassl.evaluate.screening",
@@ -134,6 +137,7 @@ _HOME = {
     "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
     "probe": "gigassl.pipeline.probe",
+    "probe_tiles": "gigassl.pipeline.probe_tiles",
     "question": "gigassl.pipeline.evaluation",
     "read_cohort": "gigassl.slides.cohort",
     "read_splits": "gigassl.evaluate.split_files",

@@ -88,6 +88,7 @@ def _register() -> None:
         mil,
         pretrain,
         probe,
+        probe_tiles,
         screen,
         sites,
     )
@@ -108,6 +109,7 @@ def _register() -> None:
         ),
         "What they are worth": (
             ("probe", probe.probe_command, probe.EXAMPLE),
+            ("probe-tiles", probe_tiles.probe_tiles_command, probe_tiles.EXAMPLE),
             ("mil", mil.mil_command, mil.EXAMPLE),
             ("fewshot", fewshot.fewshot_command, fewshot.EXAMPLE),
             ("inductive", inductive.inductive_command, inductive.EXAMPLE),

@@ -10,7 +10,7 @@ from gigassl.errors import SettingsError
 
 Control = Literal[
     "", "mean", "mean+std", "mean+mlp", "random-weights", "shuffled-coordinates", "tile-count",
-    "clinical",
+    "clinical", "colour",
 ]  # fmt: skip
 """What a row of a table is there to be compared with; "" for the methods themselves."""
 

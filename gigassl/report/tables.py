@@ -37,19 +37,19 @@ class Grid:
 
 def as_text(comparison: Comparison) -> str:
     """The tables as a terminal shows them, with what they mean and leave out below."""
-    parts = [_plain(grid) for grid in grids(comparison)]
+    parts = [grid_as_text(grid) for grid in grids(comparison)]
     return "\n\n".join([*parts, "\n".join(legend(comparison))]) + "\n"
 
 
 def as_markdown(comparison: Comparison) -> str:
     """The tables as Markdown."""
-    parts = [_markdown(grid) for grid in grids(comparison)]
+    parts = [grid_as_markdown(grid) for grid in grids(comparison)]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in legend(comparison))]) + "\n"
 
 
 def as_latex(comparison: Comparison) -> str:
     r"""The tables as LaTeX that wants ``\usepackage{booktabs}``; the legend as comments."""
-    parts = [_latex(grid) for grid in grids(comparison)]
+    parts = [grid_as_latex(grid) for grid in grids(comparison)]
     return "\n\n".join([*parts, "\n".join(f"% {line}" for line in legend(comparison))]) + "\n"
 
 
@@ -238,7 +238,8 @@ def _delta(row: MethodScores, *, control: str) -> str:
     return f"{signed(delta.difference)} {_range(delta.low, delta.high, show=signed)}"
 
 
-def _plain(grid: Grid) -> str:
+def grid_as_text(grid: Grid) -> str:
+    """One table as a terminal shows it."""
     rows = [grid.header, *grid.rows]
     widths = [max(len(row[k]) for row in rows) for k in range(len(grid.header))]
     lines = [
@@ -249,7 +250,9 @@ def _plain(grid: Grid) -> str:
     return "\n".join([grid.title, "", lines[0], rule, *lines[1:]])
 
 
-def _markdown(grid: Grid) -> str:
+def grid_as_markdown(grid: Grid) -> str:
+    """One table as Markdown."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -275,7 +278,9 @@ def tex(text: str) -> str:
     return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", escaped)
 
 
-def _latex(grid: Grid) -> str:
+def grid_as_latex(grid: Grid) -> str:
+    r"""One table as LaTeX that wants ``\usepackage{booktabs}``."""
+
     def line(cells: Sequence[str]) -> str:
         return " & ".join(map(tex, cells)) + r" \\"
 

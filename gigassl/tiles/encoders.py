@@ -91,6 +91,18 @@ def load_encoder(
     return TileEncoder(network, record=record, settings=settings)
 
 
+def random_twin(encoder: TileEncoder, *, seed: int = 0) -> TileEncoder:
+    """The same network, run the same way, with random weights: a control that learned nothing."""
+    facts = encoder.record
+    cut = f"@{facts.cut}" if facts.cut else ""
+    record = replace(
+        facts, name=f"random:{facts.architecture}{cut}", source="random", pretrained_on={}
+    )
+    network = pooled_network(record)
+    fill_randomly(network, seed=seed)
+    return TileEncoder(network, record=record, settings=encoder.settings)
+
+
 def encoder_record(name: str) -> EncoderRecord:
     """Facts of the encoder of that name; asks no network where the name is in the table.
 

@@ -66,13 +66,16 @@ class TileEncoder:
         record: facts of the encoder.
         settings: how it runs; backend, device and precision are decided, never "auto" or None.
         digest: SHA-256 of the weights (16 hex digits).
+        weight_bytes: of the weights and buffers, as loaded.
     """
 
     def __init__(self, network: nn.Module, *, record: EncoderRecord, settings: EngineSettings):
         network = network.eval().requires_grad_(requires_grad=False)
         self.record = record
         self.settings = _decided(settings, record)
-        self.digest = digest_of_tensors(network.state_dict())
+        weights = network.state_dict()
+        self.digest = digest_of_tensors(weights)
+        self.weight_bytes = sum(tensor.nbytes for tensor in weights.values())
         self._backend = _start(network, record=record, settings=self.settings)
 
     @property

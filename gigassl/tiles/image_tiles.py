@@ -55,27 +55,38 @@ def cut_image(
     Raises:
         SlideError: the image is smaller than one tile.
     """
+    refuse_small(image, cut)
     if cut.image_mpp is None:
         return _resized([image], tile_px=cut.tile_px)
-    counts = [int(length / cut.side + 1e-9) for length in image.shape[:2]]
-    if min(counts) < 1:
+    tops, lefts = (_starts(length, cut) for length in image.shape[:2])
+    side = round(cut.side)
+    squares = [image[y : y + side, x : x + side] for y in tops for x in lefts]
+    return _resized(squares, tile_px=cut.tile_px)
+
+
+def refuse_small(image: UInt8[np.ndarray, "row col 3"], cut: ImageCut) -> None:
+    """Refuses an image that gives no tile.
+
+    Raises:
+        SlideError: it is smaller than one tile.
+    """
+    if cut.image_mpp is not None and not all(_count(side, cut) for side in image.shape[:2]):
         raise SlideError(
             f"its {image.shape[1]} × {image.shape[0]} px at {cut.image_mpp:g} µm/px are less than "
             f"one tile of {cut.tile_px} px at {cut.mpp:g} µm/px, {cut.side:.0f} px of it",
             stage="grid",
         )
-    side = round(cut.side)
-    tops, lefts = (
-        _starts(length, step=cut.side, count=count)
-        for length, count in zip(image.shape[:2], counts, strict=True)
-    )
-    squares = [image[y : y + side, x : x + side] for y in tops for x in lefts]
-    return _resized(squares, tile_px=cut.tile_px)
 
 
-def _starts(length: int, *, step: float, count: int) -> list[int]:
-    margin = (length - count * step) / 2
-    return [min(round(margin + i * step), length - round(step)) for i in range(count)]
+def _count(length: int, cut: ImageCut) -> int:
+    # a side that is whole but for the last bits of a division counts as whole
+    return int(length / cut.side + 1e-9)
+
+
+def _starts(length: int, cut: ImageCut) -> list[int]:
+    count, side = _count(length, cut), round(cut.side)
+    margin = (length - count * cut.side) / 2
+    return [min(round(margin + i * cut.side), length - side) for i in range(count)]
 
 
 def _resized(
