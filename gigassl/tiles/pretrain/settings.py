@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gigassl.errors import SettingsError
@@ -15,10 +15,19 @@ LR_BATCH = 256
 """The batch that learning rates are given for; at others they are scaled in proportion."""
 
 HISTOLOGY = AugmentationSettings(
-    crop_area=(0.2, 1.0), flips=True, turns=True, stain=0.2, hue=0.1, blur_px=9,
-    blur_sigma=(0.1, 2.0),
+    crop_area=(0.2, 1.0), flips=True, turns=True, stain=0.2, brightness=0.2, contrast=0.3,
+    saturation=0.3, hue=0.05, grey_p=0.1, blur_px=9, blur_sigma=(0.1, 2.0),
 )  # fmt: skip
-"""Views of a tile: any turn of it is as good, and stains vary from one laboratory to the next."""
+"""Views of a tile: any turn of it is as good, and stains vary from one laboratory to the next.
+
+Colours are moved less than in the recipes for photographs (brightness, contrast and saturation
+0.4, hue 0.1, grey 0.2), so that views spread about as widely as stains do. The mean hue of tissue
+lies from 0.785 (5th percentile of the colon images of GlaS) to 0.938 (95th of 279 breast slides,
+IDC). A hue moved by up to 0.1 puts 28 % of the views of GlaS outside that range, into blue and
+orange; by 0.05, 13 %, and two views of a tile still differ by as much as the two collections do.
+Brightness by 0.4 makes glass a grey that no scanner does. Solarisation, in the published second
+views of BYOL, Barlow Twins and DINO, is left out: glass would be as dark as nuclei are.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +47,8 @@ class TileViewSettings:
     side_px: int = 224
     n_small: int = 0
     small: AugmentationSettings = field(
-        default_factory=lambda: AugmentationSettings(
-            crop_area=(0.05, 0.2), flips=True, turns=True, stain=0.2, hue=0.1, blur_px=5
+        default_factory=lambda: replace(
+            HISTOLOGY, crop_area=(0.05, 0.2), blur_px=5, blur_sigma=(0.1, 1.0)
         )
     )
     small_px: int = 96
