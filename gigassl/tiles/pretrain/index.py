@@ -102,7 +102,7 @@ def load_index(path: Path) -> TileIndex:
         SettingsError: no such file, damaged, or of another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             if int(file["version"]) != VERSION:
                 raise SettingsError(f"{path} was written by another version of gigassl; remove it")
             arrays: dict[str, Any] = {name: file[name] for name in _NUMBERS}
