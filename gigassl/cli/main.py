@@ -87,6 +87,7 @@ def _register() -> None:
         merge,
         mil,
         pretrain,
+        pretrain_tiles,
         probe,
         probe_tiles,
         screen,
@@ -102,6 +103,7 @@ def _register() -> None:
         "Vectors": (
             ("embed", embed.embed_command, embed.EXAMPLE),
             ("encode", encode.encode_command, encode.EXAMPLE),
+            ("pretrain-tiles", pretrain_tiles.pretrain_tiles_command, pretrain_tiles.EXAMPLE),
             ("pretrain", pretrain.pretrain_command, pretrain.EXAMPLE),
             ("import-model", import_model.import_model_command, import_model.EXAMPLE),
             ("import-vectors", import_vectors.import_vectors_command, import_vectors.EXAMPLE),

@@ -35,6 +35,21 @@ def slides_record(
     """
     if len(slide_ids) != len(patient_ids):
         raise SettingsError(f"{len(slide_ids)} slides and {len(patient_ids)} patients; one each")
+    return _record_of_all(slide_ids, patient_ids, begun_from=begun_from)
+
+
+def united(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an encoder that learned from the slides of both, one after the other."""
+    return _record_of_all(
+        [*record["slides"], *earlier.get("slides", ())],
+        [*record["patients"], *earlier.get("patients", ())],
+        begun_from=earlier.get("begun_from", "") or record.get("begun_from", ""),
+    )
+
+
+def _record_of_all(
+    slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str
+) -> dict[str, Any]:
     slides, patients = sorted(set(slide_ids)), sorted(set(patient_ids))
     digest = hashlib.sha256("\n".join(slides).encode()).hexdigest()[:16]
     begun = {"begun_from": begun_from} if begun_from else {}

@@ -58,11 +58,13 @@ def save_failures(failures: Iterable[Failure], path: Path) -> None:
         writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
 
 
-def with_failures(done: str, failures: Sequence[Failure], path: Path) -> str:
+def with_failures(
+    done: str, failures: Sequence[Failure], path: Path, *, what: str = "slides"
+) -> str:
     """What was done, and below it how many slides failed and where they are listed."""
     if not failures:
         return done
-    return f"{done}\n{len(failures)} slides failed; the reasons are in {path}"
+    return f"{done}\n{len(failures)} {what} failed; the reasons are in {path}"
 
 
 def read_failures(path: Path) -> Sequence[Failure]:

@@ -131,7 +131,7 @@ class ImageTiles:
         self._in_memory = int(index.size.prod(axis=1).sum()) * 3 <= memory_bytes
         self._room = np.maximum(index.size // tile_px, 1).prod(axis=1)
         self.names = index.names
-        self.patient_ids = [patient_of(Path(name).stem)[0] for name in index.names]
+        self.patient_ids: Sequence[str] = [patient_of(Path(name).stem)[0] for name in index.names]
         self.n_tiles = int(self._room.sum())
         self.tile_px = tile_px
         self.unreadable = tuple(index.unreadable)
