@@ -157,7 +157,7 @@ def _speed_notes(judged: Sequence[Judged]) -> list[str]:
         if each.found is not None:
             found.setdefault(each.found.speed.said(), {})[each.title] = None
     return [
-        f"tiles/s of {', '.join(titles) if len(found) > 1 else 'all'}: {conditions}; encoding alone, "
-        "the fastest of several batches in memory"
+        f"tiles/s of {', '.join(titles) if len(found) > 1 else 'all'}: {conditions}; encoding "
+        "alone, the fastest of several batches in memory"
         for conditions, titles in found.items()
     ]

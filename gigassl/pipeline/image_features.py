@@ -22,7 +22,7 @@ from gigassl.tiles.image_tiles import ImageCut, cut_image
 
 log = logging.getLogger("gigassl")
 
-_FEWEST_TIMED, _SECONDS_TIMED, _MOST_TIMED = 5, 2.0, 50
+_FEWEST_TIMED, _SECONDS_TIMED, _MOST_TIMED = 5, 1.0, 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,8 @@ def image_features(
 
 def _kept(path: Path, *, digest: str) -> ImageFeatures | None:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        # opened here, since np.load leaves the handle of a damaged file open
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as held:
             return ImageFeatures(
                 features=held["features"], n_tiles=int(held["n_tiles"]),
                 speed=Speed(**json.loads(str(held["speed"]))), digest=digest, reused=True,

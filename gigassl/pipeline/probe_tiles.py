@@ -15,7 +15,7 @@ from gigassl.evaluate.predictions import Predictions, joined, save_predictions
 from gigassl.evaluate.probes import ProbeSettings, run_probe
 from gigassl.evaluate.splits import make_splits
 from gigassl.evaluate.task import Task
-from gigassl.pipeline.evaluation import Question, splits_beside
+from gigassl.pipeline.evaluation import Question
 from gigassl.pipeline.failures import failures_path, save_failures
 from gigassl.pipeline.image_encoders import (
     Judged,
@@ -75,7 +75,6 @@ def probe_tiles(
             notes=(*labelled.notes, *notes_on(judged, asked.task, options=options)),
         )  # fmt: skip
         save_predictions(predictions, out / PREDICTIONS)
-        asked.save_splits(splits_beside(out / PREDICTIONS))
         save_failures(seen.failures, failures_path(out / PREDICTIONS))
         result.save()
     return result

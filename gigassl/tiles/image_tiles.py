@@ -42,7 +42,7 @@ class ImageCut:
         """Side of a tile in px of the image; within 2 % of the wanted µm/px pixels stay as is."""
         if self.image_mpp is None or abs(self.image_mpp / self.mpp - 1) <= _SAME:
             return float(self.tile_px)
-        return self.tile_px * self.mpp / self.image_mpp
+        return max(1.0, self.tile_px * self.mpp / self.image_mpp)
 
 
 def cut_image(
