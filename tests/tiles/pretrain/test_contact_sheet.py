@@ -78,4 +78,4 @@ def test_views_of_real_tissue_keep_the_colours_of_stains(tmp_path: Path) -> None
     tissue = views[views.mean(axis=1) < 200]
     red, green, blue = tissue.T
     # haematoxylin and eosin absorb green the most, whatever the jitter
-    assert ((green <= red + 12) & (green <= blue + 12)).mean() > 0.9
+    assert ((green <= red + 12) & (green <= blue + 12)).mean() > 0.99
