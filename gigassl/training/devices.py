@@ -45,8 +45,11 @@ def fabric_of(
 
 def over_devices(fabric: Fabric, values: Tensor) -> Tensor:
     """What all devices have of this, one after the other along the first axis."""
-    gathered: Tensor = fabric.all_gather(values)  # type: ignore[assignment]
-    return gathered if fabric.world_size == 1 else gathered.flatten(0, 1)
+    if fabric.world_size == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(parts, values.contiguous())
+    return torch.cat(parts)
 
 
 def mean_over_devices(fabric: Fabric, values: Tensor) -> Tensor:

@@ -127,10 +127,10 @@ def small_network(*, norm: bool = True, dropout: float = 0.1) -> nn.Module:
     ]
     network = nn.Sequential(*layers)
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    for layer in network:
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.normal_(layer.weight, std=0.3, generator=generator)
+            nn.init.zeros_(layer.bias)
     return network
 
 
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--method", default="simclr")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument("--norm", action="store_true")
+    parser.add_argument("--still-nets", action="store_true", help="without dropout")
     parser.add_argument("--minutes", type=float, default=0.0)
     asked = parser.parse_args()
     settings = small_settings(asked.method, steps=asked.steps, lr=0.05)
@@ -200,8 +200,8 @@ def main() -> None:
             if first:
                 print(f"row {row.number} {row.loss!r}", flush=True)  # type: ignore[attr-defined]
 
-    torch.set_num_threads(1)
-    network = small_network(norm=asked.norm, dropout=0.1 if asked.devices == 1 else 0.0)
+    # norms on a CPU, and dropout, are each process' own
+    network = small_network(norm=False, dropout=0.0 if asked.still_nets else 0.1)
     state = CheckpointFile(path=asked.out / "state.safetensors", digest="d")
     done = train_small(
         settings, network, monitor=Aloud(), fabric=fabric, checkpoint=state, round_steps=5,
