@@ -87,7 +87,8 @@ def save_index(index: TileIndex, path: Path) -> None:
     Raises:
         MachineError: disk full, read-only or missing folder.
     """
-    paths = [os.path.relpath(slide, start=path.parent) for slide in index.paths]
+    # from the folder's own place: ".." behind a link would lead elsewhere
+    paths = [os.path.relpath(slide, start=path.parent.resolve()) for slide in index.paths]
     arrays: dict[str, Any] = {name: getattr(index, name) for name in _NUMBERS}
     arrays |= {name: np.array(getattr(index, name), dtype=np.str_) for name in _TEXT}
     arrays |= {name: np.array(getattr(index, name)) for name in _SCALARS}
@@ -108,12 +109,13 @@ def load_index(path: Path) -> TileIndex:
             arrays: dict[str, Any] = {name: file[name] for name in _NUMBERS}
             texts: dict[str, Any] = {name: tuple(file[name].tolist()) for name in _TEXT}
             scalars: dict[str, Any] = {name: file[name].item() for name in _SCALARS}
-            paths = tuple(path.parent / slide for slide in file["paths"].tolist())
+            paths = [path.parent.resolve() / slide for slide in file["paths"].tolist()]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, SettingsError):
             raise
         raise SettingsError(f"{path} is no index of tiles, or damaged; remove it") from error
-    return TileIndex(paths=paths, **arrays, **texts, **scalars)
+    slides = tuple(Path(os.path.normpath(slide)) for slide in paths)
+    return TileIndex(paths=slides, **arrays, **texts, **scalars)
 
 
 def joined(parts: Sequence[TileIndex]) -> TileIndex:
