@@ -1,5 +1,6 @@
 """Probes of tile encoders on labelled images: accuracy, speed and size side by side."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -33,6 +34,8 @@ from gigassl.pipeline.progress import Progress, Silent
 from gigassl.tiles.encoders import encoder_record
 from gigassl.tiles.labelled_images import LabelledImages, read_labelled
 from gigassl.versions import installed_version
+
+log = logging.getLogger("gigassl")
 
 
 def probe_tiles(
@@ -162,9 +165,11 @@ def _predictions(
         "splits": asdict(options.split),
         "versions": {name: installed_version(name) for name in ("gigassl", "numpy", "torch")},
     }
-    tables = [
-        run_probe(asked.task, each.vectors, asked.splits, settings=probe, seed=options.split.seed)
-        for each in judged
-        for probe in probes
-    ]
+    tables = []
+    for each in judged:
+        log.info("%s: linear and kNN probe on %d splits", each.vectors.name, len(asked.splits))
+        tables += [
+            run_probe(asked.task, each.vectors, asked.splits, settings=one, seed=options.split.seed)
+            for one in probes
+        ]
     return joined("classification", tables, provenance=provenance)
