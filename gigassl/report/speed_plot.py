@@ -27,7 +27,7 @@ def save_speed_plot(
     Raises:
         MachineError: they cannot be written.
     """
-    figure = new_figure(7.4, 4.6)
+    figure = new_figure(8.4, 4.6)
     axis = figure.subplots()
     placed = [(row, row.tiles_per_s) for row in rows if row.tiles_per_s is not None]
     for row, speed in placed:
@@ -35,8 +35,8 @@ def save_speed_plot(
     _limits(axis, [speed for _, speed in placed])
     for row in rows:
         if row.tiles_per_s is None:
-            _line(axis, row)
-    _label(axis, placed)
+            axis.axhline(row.auc.mean, color=_CONTROL, linewidth=1, linestyle="--", zorder=0)
+    _label(axis, rows)
     axis.set_xlabel(f"tiles/s ({conditions})", fontsize=8)
     axis.set_ylabel("AUC of the linear probe, with its interval", fontsize=8)
     axis.set_title(title, fontsize=9, loc="left")
@@ -57,31 +57,37 @@ def _point(axis: "Axes", row: EncoderRow, speed: float) -> None:
 
 
 def _limits(axis: "Axes", speeds: Sequence[float]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     axis.set_xscale("log")
-    # names stand to the right of their points
-    axis.set_xlim(min(speeds) / 1.6, max(speeds) * 3)
+    axis.set_xlim(min(speeds) / 1.5, max(speeds) * 1.5)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _line(axis: "Axes", row: EncoderRow) -> None:
-    axis.axhline(row.auc.mean, color=_CONTROL, linewidth=1, linestyle="--", zorder=0)
-    axis.annotate(
-        row.name, (0.995, row.auc.mean), xycoords=("axes fraction", "data"), xytext=(0, 3),
-        textcoords="offset points", fontsize=7.5, color=_CONTROL, ha="right",
-    )  # fmt: skip
-
-
-def _label(axis: "Axes", placed: Sequence[tuple[EncoderRow, float]]) -> None:
-    """Names to the right of their points, moved up where they would lie on one another."""
-    low, high = axis.get_ylim()
-    last = float("-inf")
-    for row, speed in sorted(placed, key=lambda each: each[0].auc.mean):
-        last = max(row.auc.mean, last + 0.05 * (high - low))
-        axis.text(
-            speed * 1.06, last, row.name, fontsize=8, color=_colour(row), va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+def _label(axis: "Axes", rows: Sequence[EncoderRow]) -> None:
+    """Names beside the plot, in the order of their heights, each with a line to its point."""
+    (low, high), (_, right) = axis.get_ylim(), axis.get_xlim()
+    ordered = sorted(rows, key=lambda row: row.auc.mean)
+    heights = _apart([row.auc.mean for row in ordered], gap=0.05 * (high - low), top=high)
+    for row, height in zip(ordered, heights, strict=True):
+        axis.annotate(
+            row.name, (right if row.tiles_per_s is None else row.tiles_per_s, row.auc.mean),
+            xytext=(1.03, (height - low) / (high - low)), textcoords="axes fraction",
+            fontsize=8, color=_colour(row), va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": _colour(row),
+                        "linewidth": 0.6, "alpha": 0.5},
         )  # fmt: skip
+
+
+def _apart(heights: Sequence[float], *, gap: float, top: float) -> list[float]:
+    """Rising heights at least ``gap`` apart, moved up where needed, and down again from the top."""
+    found: list[float] = []
+    for height in heights:
+        found.append(max(height, found[-1] + gap) if found else height)
+    ceiling = top
+    for k in reversed(range(len(found))):
+        found[k] = min(found[k], ceiling)
+        ceiling = found[k] - gap
+    return found
