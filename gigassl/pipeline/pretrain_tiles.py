@@ -26,6 +26,7 @@ from gigassl.pipeline.pretrain_tiles_settings import (
     PretrainTilesOptions,
     PretrainTilesSettings,
     begun,
+    with_masks,
 )
 from gigassl.pipeline.progress import Progress
 from gigassl.pipeline.training_log import ROUNDS, TrainingLog
@@ -67,7 +68,8 @@ def pretrain_tiles(
         BusyError: another run writes the same output.
         MachineError: disk full, read-only folder, out of GPU memory.
     """
-    settings, options = settings or PretrainTilesSettings(), options or PretrainTilesOptions()
+    options = options or PretrainTilesOptions()
+    settings = with_masks(settings or PretrainTilesSettings(), options)
     files = TileEncoderFiles(out=out, keep=options.keep)
     fabric = new_fabric(
         settings.training, device=options.device, devices=options.devices, nodes=options.nodes

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,9 +147,9 @@ def tile_data(
     cohort = source if isinstance(source, Cohort) else _cohort(source, options)
     make_folder(folder)
     index, failures = tile_index(
-        cohort, settings=replace(settings.tiles, external_masks=options.masks is not None),
-        out=folder / INDEX, options=IndexOptions(masks=options.masks, workers=options.threads),
-        fewest=fewest, progress=progress or Silent(),
+        cohort, settings=settings.tiles, out=folder / INDEX, fewest=fewest,
+        options=IndexOptions(masks=options.masks, workers=options.threads),
+        progress=progress or Silent(),
     )  # fmt: skip
     return TileData(kind="slides", source=_of_index(index, settings), failures=tuple(failures))
 

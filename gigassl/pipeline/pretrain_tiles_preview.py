@@ -8,7 +8,11 @@ from gigassl.pipeline.output import claimed
 from gigassl.pipeline.pretrain_tiles_data import tile_data
 from gigassl.pipeline.pretrain_tiles_files import TileEncoderFiles
 from gigassl.pipeline.pretrain_tiles_result import PreviewResult
-from gigassl.pipeline.pretrain_tiles_settings import PretrainTilesOptions, PretrainTilesSettings
+from gigassl.pipeline.pretrain_tiles_settings import (
+    PretrainTilesOptions,
+    PretrainTilesSettings,
+    with_masks,
+)
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import Cohort
 from gigassl.slides.grid import GridSettings
@@ -38,7 +42,8 @@ def preview_tiles(
         BusyError: another run writes the same output.
         MachineError: disk full, read-only folder.
     """
-    settings, options = settings or PretrainTilesSettings(), options or PretrainTilesOptions()
+    options = options or PretrainTilesOptions()
+    settings = with_masks(settings or PretrainTilesSettings(), options)
     if picture.suffix.lower() != ".png":
         raise SettingsError(f"previews are .png files; got --preview {picture}")
     files = TileEncoderFiles(out=out)

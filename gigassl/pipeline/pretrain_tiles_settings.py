@@ -1,6 +1,6 @@
 """Settings of a training of a tile encoder, and how it is carried out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gigassl.errors import SettingsError
 from gigassl.pipeline.pretrain_tiles_data import TileDataOptions, TileDataSettings
@@ -62,6 +62,14 @@ class PretrainTilesOptions:
             raise SettingsError(f"--workers must not be negative; got {self.workers}")
         if not self.checkpoint_minutes >= 0:
             raise SettingsError(f"minutes are not negative; got {self.checkpoint_minutes}")
+
+
+def with_masks(
+    settings: PretrainTilesSettings, options: PretrainTilesOptions
+) -> PretrainTilesSettings:
+    """The settings, which say where masks are used instead of detection."""
+    tiles = replace(settings.data.tiles, external_masks=options.data.masks is not None)
+    return replace(settings, data=replace(settings.data, tiles=tiles))
 
 
 def begun(settings: PretrainTilesSettings) -> BegunNetwork:
