@@ -59,15 +59,16 @@ METHOD_PRESETS: Mapping[str, TilePretrainSettings] = {
     "byol": TilePretrainSettings(
         method="byol", optimiser="lars", lr=0.45, weight_decay=1e-6, warmup=0.1
     ),
-    # arXiv 2104.14294: AdamW 5e-4 at 256, weight decay from 0.04; two large and eight small views
+    # arXiv 2104.14294 and its code: AdamW 5e-4 at 256, weight decay from 0.04, gradients up to 3;
+    # without a warm-up the student learns from answers that are not centred yet, and collapses
     "dino": TilePretrainSettings(
         method="dino", optimiser="adamw", lr=5e-4, weight_decay=0.04, warmup=0.1,
-        views=_MULTI_CROP,
+        clip_norm=3.0, views=_MULTI_CROP,
     ),
     # arXiv 2304.07193 with the learning rate of iBOT (2111.07832), which small networks had
     "dinov2": TilePretrainSettings(
         method="dinov2", optimiser="adamw", lr=5e-4, weight_decay=0.04, warmup=0.1,
-        views=_MULTI_CROP,
+        clip_norm=3.0, views=_MULTI_CROP,
     ),
     # arXiv 2003.04297: SGD 0.03 at 256, weight decay 1e-4, no warm-up
     "moco": TilePretrainSettings(

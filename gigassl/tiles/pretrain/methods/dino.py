@@ -18,6 +18,7 @@ from gigassl.tiles.pretrain.methods.parts import (
     hold_last_layer,
     in_float32,
     momentum_after,
+    said_if_slow,
     slow_copy,
 )
 
@@ -82,6 +83,7 @@ class Dino(Method):
     def __init__(self, encoder: nn.Module, *, options: DinoOptions, run: Run) -> None:
         super().__init__()
         self.options, self.steps = options, run.steps
+        said_if_slow(options.momentum, steps=run.steps)
         self.encoder = encoder
         self.slow_encoder = slow_copy(encoder)
         self.head, self.slow_head = head_and_slow_copy(

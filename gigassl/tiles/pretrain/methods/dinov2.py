@@ -25,6 +25,7 @@ from gigassl.tiles.pretrain.methods.parts import (
     hold_last_layer,
     in_float32,
     momentum_after,
+    said_if_slow,
     slow_copy,
     whole_batch,
 )
@@ -77,6 +78,7 @@ class Dinov2(Method):
         super().__init__()
         _check(encoder, side_px=run.side_px)
         self.options, self.steps, self.shared = options, run.steps, run.gather
+        said_if_slow(options.momentum, steps=run.steps)
         self.encoder = encoder
         self.mask_token = nn.Parameter(torch.zeros(1, 1, run.width))
         self.slow_encoder = slow_copy(encoder)

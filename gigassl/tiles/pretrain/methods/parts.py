@@ -1,6 +1,8 @@
 """What several methods share: slow copies, schedules, arithmetic in fp32, checks of options."""
 
 import copy
+import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,9 @@ from torch import Tensor, nn
 from gigassl.errors import SettingsError
 
 Number = int | float
+log = logging.getLogger("gigassl")
+
+_MOST_LEFT = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,7 @@ def options_from(kind: type[Any], given: Mapping[str, Number], *, method: str) -
     values: dict[str, Number] = {}
     for name, value in given.items():
         whole = known[name].type is int
-        if whole and value != int(value):
+        if whole and not float(value).is_integer():
             raise SettingsError(f"option {name} is a whole number; got {value:g}")
         values[name] = int(value) if whole else float(value)
     return kind(**values)
@@ -119,6 +124,17 @@ def momentum_after(progress: float, *, start: float, steps: int) -> float:
     """
     step = max(0, round(progress * steps) - 1)
     return float(cosine_schedule(step, steps, start, 1.0))
+
+
+def said_if_slow(momentum: float, *, steps: int) -> None:
+    """Warns of a teacher that is to be kept but hardly moves in so few steps."""
+    left = math.exp(-(1.0 - momentum) * steps / 2.0)
+    if left > _MOST_LEFT:
+        log.warning(
+            "with momentum %g over %d steps the teacher keeps %.0f%% of the weights that it begins "
+            "with; train longer, or lower the option momentum to about %.3g",
+            momentum, steps, 100.0 * left, max(0.5, 1.0 - 10.0 / steps),
+        )  # fmt: skip
 
 
 def in_float32(function: Callable[..., Tensor], *inputs: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from gigassl.tiles.encoders import create_network
 from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS, new_method
 from gigassl.tiles.pretrain.method import Method
-from gigassl.tiles.records import EncoderRecord
+from gigassl.tiles.records import EncoderRecord, Option
 
 SIDE, SMALL, PATCH, WIDTH = 32, 16, 8, 24
 NAMES = ("barlow", "byol", "dino", "dinov2", "moco", "simclr", "vicreg")
@@ -39,15 +40,15 @@ def convolutions(*, norm: bool = False, seed: int = 0) -> nn.Module:
         )
 
 
-def transformer(*, seed: int = 0, **options: object) -> nn.Module:
+def transformer(*, seed: int = 0, **options: Option) -> nn.Module:
     """A tiny vision transformer that takes views of several sides."""
-    chosen = {
+    chosen: dict[str, Option] = {
         "img_size": SIDE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": 2, "num_heads": 2,
         "dynamic_img_size": True, **options,
     }  # fmt: skip
     record = EncoderRecord(
         name="tiny", source="random", architecture="vit_tiny_patch16_224", dim=WIDTH, options=chosen
-    )  # type: ignore[arg-type]
+    )
     return create_network(record, seed=seed)
 
 
@@ -56,12 +57,12 @@ def network_for(name: str) -> nn.Module:
 
 
 def method(
-    name: str, *, batch_size: int = 8, steps: int = 10, gather: bool = False, seed: int = 3,
-    encoder: nn.Module | None = None, **options: float,
+    name: str, options: Mapping[str, float] | None = None, *, batch_size: int = 8,
+    steps: int = 10, gather: bool = False, seed: int = 3, encoder: nn.Module | None = None,
 ) -> Method:  # fmt: skip
     preset = METHOD_PRESETS[name]
     settings = replace(
-        preset, batch_size=batch_size, seed=seed, options={**SMALL_HEADS[name], **options},
+        preset, batch_size=batch_size, seed=seed, options={**SMALL_HEADS[name], **(options or {})},
         views=replace(preset.views, side_px=SIDE, small_px=SMALL),
     )  # fmt: skip
     return new_method(
@@ -82,8 +83,6 @@ def toy_views(n_tiles: int, *, name: str = "moco", seed: int = 0) -> list[Tensor
     return views + [view[..., :SMALL, :SMALL] for view in small]
 
 
-def step_of(learner: nn.Module, views: list[Tensor], *, progress: float, seed: int = 0) -> Tensor:
-    loss: Tensor = learner(
-        views, progress=progress, generator=torch.Generator().manual_seed(seed)
-    )[0]
-    return loss
+def step_of(learner: nn.Module, views: list[Tensor], *, progress: float, seed: int = 0) -> Any:
+    """The loss of one step."""
+    return learner(views, progress=progress, generator=torch.Generator().manual_seed(seed))[0]

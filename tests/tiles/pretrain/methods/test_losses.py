@@ -18,11 +18,10 @@ N = 6
 def arrays(learner: nn.Module, views: list[Tensor], *through: str) -> list[np.ndarray]:
     """The views passed through named parts of a method, in float64."""
     found = []
+    passed = nn.Sequential(*(learner.get_submodule(name) for name in through))
     for view in views:
         with torch.no_grad():
-            for name in through:
-                view = learner.get_submodule(name)(view)
-        found.append(view.double().numpy())
+            found.append(passed(view).double().numpy())
     return found
 
 
@@ -40,11 +39,11 @@ def softmax(row: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(wanted: np.ndarray, said: np.ndarray) -> float:
-    return -sum(p * math.log(q) for p, q in zip(wanted, softmax(said), strict=True))
+    return -math.fsum(p * math.log(q) for p, q in zip(wanted, softmax(said), strict=True))
 
 
 def test_moco_tells_each_key_from_the_queue() -> None:
-    learner, views = method("moco", batch_size=N, queue=3 * N + 1), toy_views(N)
+    learner, views = method("moco", {"queue": 3 * N + 1}, batch_size=N), toy_views(N)
     bank: Any = learner.get_submodule("loss.memory_bank")
     for step in range(4):  # in which the queue is filled once and begun again
         queue = bank.bank.double().numpy().copy()
@@ -63,7 +62,7 @@ def test_moco_tells_each_key_from_the_queue() -> None:
 
 
 def test_simclr_is_equation_1_of_its_paper() -> None:
-    learner, views = method("simclr", temperature=0.3), toy_views(N)
+    learner, views = method("simclr", {"temperature": 0.3}), toy_views(N)
     # one batch of both views, so that norms see both
     (both,) = arrays(learner, [torch.cat(views)], "encoder", "projector")
     z, total = units(both), 0.0
@@ -85,7 +84,7 @@ def test_byol_is_the_squared_distance_of_unit_vectors_both_ways() -> None:
 
 
 def test_vicreg_is_the_sum_of_its_three_terms() -> None:
-    learner = method("vicreg", invariance=10, variance=20, covariance=3)
+    learner = method("vicreg", {"invariance": 10, "variance": 20, "covariance": 3})
     views = toy_views(N)
     a, b = arrays(learner, views, "encoder", "projector")
     dim = a.shape[1]
@@ -104,7 +103,7 @@ def test_vicreg_is_the_sum_of_its_three_terms() -> None:
 
 
 def test_barlow_twins_wants_the_identity_as_cross_correlation() -> None:
-    learner, views = method("barlow", redundancy=0.02), toy_views(N)
+    learner, views = method("barlow", {"redundancy": 0.02}), toy_views(N)
     a, b = arrays(learner, views, "encoder", "projector")
     total = 0.0
     for i in range(a.shape[1]):
@@ -193,7 +192,7 @@ def dinov2_terms(learner: Any, views: list[Tensor], masks: Tensor) -> dict[str, 
 
 
 def test_dinov2_adds_up_dino_ibot_and_koleo() -> None:
-    learner: Any = method("dinov2", patch_weight=0.7, spread_weight=0.3)
+    learner: Any = method("dinov2", {"patch_weight": 0.7, "spread_weight": 0.3})
     with torch.no_grad():
         learner.mask_token.normal_(generator=torch.Generator().manual_seed(5))
     views = toy_views(N, name="dinov2")
@@ -222,7 +221,7 @@ def test_the_centre_of_patches_is_the_mean_of_hidden_ones() -> None:
 
 
 def test_where_nothing_is_hidden_the_patches_say_nothing() -> None:
-    learner: Any = method("dinov2", masked_views=0)
+    learner: Any = method("dinov2", {"masked_views": 0})
     views = toy_views(N, name="dinov2")
     loss = step_of(learner, views, progress=0.0)
     loss.backward()
