@@ -68,8 +68,7 @@ def hue_turned(
     from_red.div_(chroma.clamp(min=torch.finfo(chroma.dtype).tiny)).add_(2)
     hue = from_red.copysign_(green - blue).div_(6)  # in turns; red is 0
     hue += turn.view(-1, 1, 1, 1) if isinstance(turn, Tensor) else turn
-    own = torch.tensor([0, 1 / 3, 2 / 3], dtype=hue.dtype, device=hue.device).view(1, 3, 1, 1)
-    away = hue - own
+    away = hue - torch.arange(3, device=hue.device).view(1, 3, 1, 1) / 3
     away -= away.round()
     share = away.abs_().mul_(6).sub_(1).clamp_(0, 1)
     return torch.addcmul(most, chroma, share, value=-1)

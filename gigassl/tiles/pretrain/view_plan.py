@@ -119,6 +119,7 @@ def _kept(start: Tensor, share: Tensor, source_px: int) -> tuple[Tensor, Tensor]
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:
+    # a GPU is not waited for
     return values.float().to(device, non_blocking=True)
 
 
@@ -132,12 +133,13 @@ def made(
     at_once = _AT_ONCE_CPU if device.type == "cpu" else _AT_ONCE_GPU
     step = max(1, at_once // (3 * max(source_px, side_px) ** 2))
     centre, spread = torch.tensor([mean, std], dtype=torch.float32).view(2, 3, 1, 1)
-    scale, shift = (1 / spread).to(device), (-centre / spread).to(device)
+    scale, shift = _sent(1 / spread, device), _sent(-centre / spread, device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         views = torch.empty(count, 3, side_px, side_px, device=device)
         for first in range(0, count, step):
             some = slice(first, first + step)
-            torch.addcmul(shift, _changed(tiles[some], plan[some]), scale, out=views[some])
+            images = _changed(tiles[some], plan[some])
+            torch.mul(images, scale, out=views[some]).add_(shift)
     return views
 
 
