@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gigassl.cli.options import Json
-from gigassl.cli.result import finish
+from gigassl.cli.result import finish_training
 
 if TYPE_CHECKING:
     from gigassl.vectors.pretrain.settings import PretrainSettings
@@ -160,7 +160,7 @@ def pretrain_command(
         result = pretrain(
             source, out, network=network, settings=settings, options=options, monitor=monitor
         )
-    finish(result, as_json=json, alarm=result.alarm())
+    finish_training(result, as_json=json, alarm=result.alarm())
 
 
 def training_settings(

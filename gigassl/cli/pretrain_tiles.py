@@ -12,7 +12,7 @@ from gigassl.cli.pretrain_tiles_options import (
     tile_data_settings,
     training_settings,
 )
-from gigassl.cli.result import finish
+from gigassl.cli.result import finish, finish_training
 
 EXAMPLE = (
     "Example: gigassl pretrain-tiles slides/ -o tile-encoder.safetensors --method moco "
@@ -274,4 +274,4 @@ def pretrain_tiles_command(
         result = pretrain_tiles(
             source, out, settings=settings, options=options, progress=progress, monitor=monitor
         )
-    finish(result, as_json=json, alarm=result.alarm())
+    finish_training(result, as_json=json, alarm=result.alarm())

@@ -1,6 +1,7 @@
 """How a run ends on the command line: one line, or JSON, and the exit code."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
@@ -46,6 +47,17 @@ def finish(result: Result, *, as_json: bool, alarm: str = "") -> NoReturn:
     if alarm:
         typer.secho(f"gigassl: {alarm}", fg="red", err=True)
     raise typer.Exit(EXIT_FAILURES if result.failures or alarm else 0)
+
+
+def finish_training(result: Result, *, as_json: bool, alarm: str = "") -> NoReturn:
+    """Like ``finish``; of processes that share a training, the first on a machine speaks.
+
+    The others end quietly with 0: with any other code Lightning, which started them, would kill the
+    first one while it still writes.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        raise typer.Exit(0)
+    finish(result, as_json=as_json, alarm=alarm)
 
 
 def finish_vectors(result: "EmbedResult", *, as_json: bool, allow_collapsed: bool) -> NoReturn:

@@ -6,7 +6,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from gigassl.pipeline.training_log import EPOCHS, TrainingLog, read_rows, save_curves, values_of
+from gigassl.pipeline.training_log import (
+    EPOCHS,
+    ROUNDS,
+    TrainingLog,
+    read_rows,
+    save_curves,
+    values_of,
+)
+from gigassl.tiles.pretrain.monitors import RoundRow, TilePlan
 from gigassl.training.geometry import Geometry
 from gigassl.vectors.pretrain.monitors import EpochRow, Plan
 
@@ -115,3 +123,51 @@ def test_the_board_is_a_file_of_records(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     (length,) = struct.unpack("<Q", log.board.read_bytes()[:8])
     assert log.board.stat().st_size == length + 16  # its version, and nothing else
+
+
+def tile_plan(*, done: int = 0) -> TilePlan:
+    return TilePlan(
+        method="moco", n_tiles=12_000, n_files=30, n_patients=20, batch_size=256, accumulate=2,
+        steps=1_250_000, round_steps=500_000, steps_done=done, lr=0.06, n_parameters=7,
+        device="cuda", n_devices=2,
+    )  # fmt: skip
+
+
+def tile_row(number: int, *, knn: float | None = None) -> RoundRow:
+    return RoundRow(
+        round=number, step=min(500_000 * number, 1_250_000), epoch=1.5 * number, loss=0.5, lr=0.25,
+        tiles_per_s=512.0, waiting=0.125, geometry=row(1).geometry, knn_accuracy=knn,
+        n_unreadable=3,
+    )  # fmt: skip
+
+
+def test_rounds_of_a_tile_encoder_have_a_table_of_their_own(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, ROUNDS)
+    log.started(tile_plan())
+    for number in (1, 2):
+        log.row_done(tile_row(number, knn=0.75))
+    header, first, _ = (tmp_path / "rounds.csv").read_text().splitlines()
+    assert header == (
+        "round,step,epoch,loss,lr,tiles_per_s,waiting,collapse,effective_rank,mean_cosine,"
+        "alignment,uniformity,knn_accuracy,n_unreadable"
+    )
+    assert first == "1,500000,1.5,0.5,0.25,512,0.125,0.25,3.5,0.125,0.5,-1.5,0.75,3"
+    board = board_of(tmp_path)
+    assert set(board) == set(ROUNDS.columns) - {"round", "step"}
+    assert board["epoch"] == [(500_000, 1.5), (1_000_000, 3.0)]
+    log.draw()
+    assert log.picture.exists()
+
+
+def test_rounds_go_on_below_those_that_are_whole(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, ROUNDS)
+    log.started(tile_plan())
+    for number in (1, 2, 3):
+        log.row_done(tile_row(number))
+    log.started(tile_plan(done=1_100_000))  # in the middle of the third
+    rows = read_rows(log.table, ROUNDS)
+    assert [row["step"] for row in rows] == [500_000, 1_000_000]
+    assert rows[0] == values_of(tile_row(1), ROUNDS)
+    log.row_done(tile_row(3))
+    log.started(tile_plan(done=1_250_000))  # the end, before the third is half as long
+    assert [row["step"] for row in read_rows(log.table, ROUNDS)] == [500_000, 1_000_000, 1_250_000]

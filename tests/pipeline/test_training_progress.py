@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gigassl.pipeline.training_progress import TrainingReporter
-from tests.pipeline.test_training_log import plan, row
+from tests.pipeline.test_training_log import plan, row, tile_plan, tile_row
 
 
 def tell(progress: TrainingReporter, *, epochs: int, done: int = 0) -> None:
@@ -52,3 +52,33 @@ def test_a_terminal_gets_a_bar_with_the_newest_numbers(monkeypatch: pytest.Monke
     assert "9 epochs × 2 = 18 steps" in shown
     assert "rank 3.5" in shown
     assert "kNN 0.500" in shown
+
+
+def test_a_tile_encoder_is_told_of_in_rounds(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stream, TrainingReporter(stream, seconds_between_lines=0) as progress:
+        progress.started(tile_plan(done=1_000_000))
+        progress.step_done()
+        progress.row_done(tile_row(3))
+    first, second = log.read_text().splitlines()
+    assert first == (
+        "moco: 12,000 tiles of 30 files of 20 patients, batches of 256, 2 of them a step: "
+        "1,250,000 steps (5.33e+04 epochs) at learning rate 0.06 on 2 × cuda, 7 parameters"
+    )
+    assert second.startswith(
+        "round 3/3, loss 0.5000, rank 3.5, collapse 0.25, align 0.500, uniform -1.50, lr 0.25, "
+        "512 tiles/s, 12 % waiting, 3 files skipped, ETA "
+    )
+
+
+def test_long_rounds_are_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(0, 100_000, 25))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
+    log = tmp_path / "log"
+    with log.open("w") as stream, TrainingReporter(stream) as progress:
+        progress.started(tile_plan(done=1_249_990))
+        for _ in range(9):
+            progress.step_done()
+    lines = log.read_text().splitlines()[1:]
+    assert 2 <= len(lines) <= 5
+    assert all(line.startswith("step 1249") and " steps/s, ETA 0:0" in line for line in lines)

@@ -22,6 +22,7 @@ from gigassl.tiles.pretrain.trained import TrainedTiles
 from gigassl.tiles.weights import load_checkpoint
 from tests.tiles.pretrain.training_case import (
     MEAN,
+    SIDE,
     STD,
     WIDTH,
     Diary,
@@ -284,8 +285,8 @@ class Alike(Method):
 
     def __init__(self, *, from_step: int = 0) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Flatten(), nn.LazyLinear(WIDTH))
-        self.encoder(torch.zeros(1, 3, 16, 16))
+        self.linear = nn.Linear(3 * SIDE * SIDE, WIDTH)
+        self.encoder = nn.Sequential(nn.Flatten(), self.linear)
         self.steps, self.from_step = 0, from_step
 
     def forward(
@@ -297,8 +298,8 @@ class Alike(Method):
     def after_step(self, progress: float) -> None:
         self.steps += 1
         if self.steps > self.from_step:
-            self.encoder[1].weight.data.zero_()
-            self.encoder[1].bias.data.fill_(1.0)
+            self.linear.weight.data.zero_()
+            self.linear.bias.data.fill_(1.0)
 
 
 def test_a_collapse_is_told_once_and_is_in_the_result(caplog: pytest.LogCaptureFixture) -> None:

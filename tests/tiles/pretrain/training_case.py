@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gigassl.digests import digest_of_tensors
@@ -29,8 +30,8 @@ from gigassl.training.monitors import LogRow, Monitor, Quiet, TrainingPlan
 MEAN = STD = (0.5, 0.5, 0.5)
 SIDE, WIDTH = 16, 12
 
-AS_IT_IS = AugmentationSettings(crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter_p=0.0,
-                                grey_p=0.0, blur_p=0.0)  # fmt: skip
+QUICK = AugmentationSettings(crop_area=(0.5, 1.0), flips=True, jitter_p=0.0, grey_p=0.0, blur_p=0.0)
+AS_IT_IS = replace(QUICK, crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0), flips=False)
 
 
 class Painted:
@@ -40,6 +41,9 @@ class Painted:
         broken: numbers of batches in which a file is found unreadable.
         in_turn: batch k holds the tiles that follow those of batch k - 1.
     """
+
+    names: Sequence[str]
+    patient_ids: Sequence[str]
 
     def __init__(self, n: int = 64, *, in_turn: bool = False, broken: Sequence[int] = ()) -> None:
         self.names = self.patient_ids = tuple(f"image{i}" for i in range(n))
@@ -71,7 +75,8 @@ class Painted:
         n = self.n_tiles
         return LabelledTiles(
             tiles=self.tiles.numpy(), labels=self.kinds.numpy(),
-            groups=tuple(f"group{i // 4 % 5}" for i in range(n)), images=self.names, unreadable=(),
+            groups=tuple(f"group{i // 4 % 5}" for i in range(n)), images=tuple(self.names),
+            unreadable=(),
         )  # fmt: skip
 
 
@@ -142,7 +147,7 @@ def small_settings(method: str = "simclr", **changes: object) -> TilePretrainSet
     }
     quick = {
         "method": method, "options": own.get(method, {}), "steps": 12, "batch_size": 16, "lr": 0.5,
-        "views": TileViewSettings(side_px=SIDE),
+        "views": TileViewSettings(first=QUICK, second=QUICK, side_px=SIDE),
     }  # fmt: skip
     return TilePretrainSettings(**{**quick, **changes})  # type: ignore[arg-type]
 
@@ -168,9 +173,10 @@ def train_small(
 ) -> TrainedTiles:  # fmt: skip
     """Trains on one CPU device, unless there is a fabric among the options."""
     fabric = options.pop("fabric", None) or new_fabric(settings, device="cpu")
+    assert isinstance(fabric, Fabric)
     source = source or Painted()
     return pretrain_tile_encoder(
-        source, method_of(settings, network, gather=fabric.world_size > 1),  # type: ignore[attr-defined]
+        source, method_of(settings, network, gather=fabric.world_size > 1),
         settings=settings, mean=MEAN, std=STD, monitor=monitor,
         options=TileTrainingOptions(fabric=fabric, **options),  # type: ignore[arg-type]
     )  # fmt: skip
