@@ -261,6 +261,50 @@ def test_a_damaged_slide_is_listed_and_left_out(run: Run, slides: Path, tmp_path
     assert load_checkpoint(out).card["record"]["pretrained_on"]["slides"] == ["alpha", "gamma"]
 
 
+def test_a_slide_that_breaks_in_the_middle_is_skipped_and_named(
+    run: Run, slides: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "slides", tmp_path / "enc.safetensors"
+    shutil.copytree(slides, folder)
+    run("pretrain-tiles", folder, "-o", out, *SHORT, "--preview", tmp_path / "sheet.png")
+    broken = folder / "gamma.svs"  # after its tiles were laid
+    broken.write_bytes(bytes(broken.stat().st_size))
+    done = run("pretrain-tiles", folder, "-o", out, *SHORT)
+    assert done.code == 1, done.err
+    assert "skipped from here on" in done.err
+    listed = (out.with_suffix(".log") / "failures.csv").read_text()
+    assert re.search(r"gamma,.*gamma\.svs,read,", listed)
+    assert load_encoder(str(out), batch_size=1).dim == 96
+
+
+def test_a_collapse_is_an_alarm_and_leaves_no_tile_encoder(run: Run, tmp_path: Path) -> None:
+    folder, out = tmp_path / "images", tmp_path / "enc.safetensors"
+    folder.mkdir()
+    for number in range(16):  # tiles that cannot be told apart
+        Image.new("RGB", (32, 32), "white").save(folder / f"{number}.png")
+    done = run("pretrain-tiles", folder, "-o", out, *SHORT, "--stain", 0)
+    assert done.code == 1
+    assert "the vectors have collapsed" in done.err
+    assert "saved as enc.collapsed.safetensors" in done.err
+    assert not out.exists()
+    assert (tmp_path / "enc.collapsed.safetensors").is_file()
+
+
+def test_a_loss_that_is_no_number_stops_the_training(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "enc.safetensors"
+    options = (*QUICK, "--steps", 30, "--checkpoint-minutes", 0, "--lr", 1e20, "--warmup", 0.5)
+    done = run("pretrain-tiles", images, "-o", out, *options)
+    assert done.code == 1
+    assert re.search(r"no number any more at step \d+ of 30", done.err)
+    assert re.search(r"the state of step \d+ is kept in .*state\.safetensors", done.err)
+    assert "no tile encoder was written" in done.out
+    assert not out.exists()
+    other = run("pretrain-tiles", images, "-o", out, *SHORT)  # from that state, another training
+    assert (other.code, "--restart" in other.err) == (2, True)
+
+
 def command(source: Path, out: Path, *options: object) -> list[str]:
     code = "from gigassl.cli.main import run; run()"
     return [sys.executable, "-c", code, *map(str, ["pretrain-tiles", source, "-o", out, *options])]
