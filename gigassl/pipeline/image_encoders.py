@@ -156,8 +156,15 @@ def _speed_notes(judged: Sequence[Judged]) -> list[str]:
     for each in judged:
         if each.found is not None:
             found.setdefault(each.found.speed.said(), {})[each.title] = None
-    return [
+    notes = [
         f"tiles/s of {', '.join(titles) if len(found) > 1 else 'all'}: {conditions}; encoding "
         "alone, the fastest of several batches in memory"
         for conditions, titles in found.items()
     ]
+    unsteady = [each.title for each in judged if each.found and each.found.speed.unsteady]
+    if unsteady:
+        notes.append(
+            f"the machine was busy with other work while tiles/s of {', '.join(dict.fromkeys(unsteady))} were "
+            "measured, so they may be too low; choose another -o to measure them again"
+        )
+    return notes

@@ -22,6 +22,7 @@ from gigassl.tiles.image_tiles import ImageCut, cut_image
 
 log = logging.getLogger("gigassl")
 
+_STEADY = 0.8
 _FEWEST_TIMED, _SECONDS_TIMED, _MOST_TIMED = 5, 1.0, 50
 
 
@@ -30,7 +31,9 @@ class Speed:
     """How fast an encoder was.
 
     Attributes:
-        tiles_per_s: from bytes in memory to features in memory, whole batches, nothing beside it.
+        tiles_per_s: from bytes in memory to features in memory, whole batches, nothing beside it;
+            of the fastest batch.
+        median: of all batches; far below, the machine was busy with other work.
         device: where.
         threads: of PyTorch, on a CPU.
         batch_size: tiles at once.
@@ -39,11 +42,17 @@ class Speed:
     """
 
     tiles_per_s: float
+    median: float
     device: str
     threads: int
     batch_size: int
     precision: str
     backend: str
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether other work on the machine slowed many batches, so that speeds do not compare."""
+        return self.median < _STEADY * self.tiles_per_s
 
     def said(self) -> str:
         """The conditions, in words."""
@@ -185,6 +194,7 @@ def _measured(encoder: TileEncoder, batch: UInt8[np.ndarray, "tile row col 3"]) 
     return Speed(
         # a smaller batch is padded, so it takes as long as a whole one
         tiles_per_s=encoder.batch_size / min(seconds),
+        median=encoder.batch_size / float(np.median(seconds)),
         device=encoder.device,
         threads=torch.get_num_threads(),
         batch_size=encoder.batch_size,

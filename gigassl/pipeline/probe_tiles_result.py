@@ -144,7 +144,7 @@ class ProbeTilesResult:
             with written_whole(self.out / name) as part:
                 part.write_text(f"{text}\n", encoding="utf-8")
         speeds = {each.found.speed.said() for each in self.judged if each.found is not None}
-        conditions = speeds.pop() if len(speeds) == 1 else "conditions differ: see the table"
+        conditions = speeds.pop() if len(speeds) == 1 else "conditions differ: see the notes"
         save_speed_plot(
             self.rows, self.out / "accuracy_speed", title=self.grid.title, conditions=conditions
         )
