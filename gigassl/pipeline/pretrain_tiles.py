@@ -44,6 +44,7 @@ from gigassl.training.monitors import Monitor, Monitors, Quiet
 from gigassl.versions import installed_version, shaping_versions
 
 _MOST_WORKERS = 8
+_MANY_STEPS = 10**9
 
 
 def pretrain_tiles(
@@ -92,7 +93,8 @@ def pretrain_tiles(
 def _refuse_misfit(settings: PretrainTilesSettings) -> None:
     """Says what is wrong with network or method before slides are looked at."""
     fresh = begun(settings)
-    new_method(settings.training, fresh.network, width=fresh.record.dim, steps=1)
+    # how many steps there are is not known yet; warnings of too few are for later
+    new_method(settings.training, fresh.network, width=fresh.record.dim, steps=_MANY_STEPS)
 
 
 class _Run:

@@ -31,7 +31,8 @@ class Method(nn.Module):
         Args:
             views: as the settings' ``views`` say.
             progress: share of the training done, for schedules inside the loss.
-            generator: of masks and the like, on the CPU; the same seed gives the same step.
+            generator: of masks and the like, on the CPU; the same seed gives the same step. In the
+                same state in all processes that share a batch.
         """
         raise NotImplementedError
 

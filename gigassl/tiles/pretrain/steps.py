@@ -105,7 +105,7 @@ class Stepper:
         with self.chance.epoch(number, device=self.fabric.device):
             views = self._views(batch, number)
             loss, first, second = self._module(
-                views, progress=progress, generator=self.chance.own("masks", number)
+                views, progress=progress, generator=self.chance.same("masks", number)
             )
             self.fabric.backward(loss / self.settings.accumulate)
         self.recent.note(first, second)

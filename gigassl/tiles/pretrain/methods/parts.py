@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from lightly.models.utils import deactivate_requires_grad, update_momentum
-from lightly.utils.dist import gather
+from lightly.utils.dist import gather, rank
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
@@ -129,7 +129,7 @@ def momentum_after(progress: float, *, start: float, steps: int) -> float:
 def said_if_slow(momentum: float, *, steps: int) -> None:
     """Warns of a teacher that is to be kept but hardly moves in so few steps."""
     left = math.exp(-(1.0 - momentum) * steps / 2.0)
-    if left > _MOST_LEFT:
+    if left > _MOST_LEFT and rank() == 0:
         log.warning(
             "with momentum %g over %d steps the teacher keeps %.0f%% of the weights that it begins "
             "with; train longer, or lower the option momentum to about %.3g",
