@@ -161,10 +161,10 @@ def _speed_notes(judged: Sequence[Judged]) -> list[str]:
         "alone, the fastest of several batches in memory"
         for conditions, titles in found.items()
     ]
-    unsteady = [each.title for each in judged if each.found and each.found.speed.unsteady]
-    if unsteady:
+    slowed = {each.title: None for each in judged if each.found and each.found.speed.unsteady}
+    if slowed:
         notes.append(
-            f"the machine was busy with other work while tiles/s of {', '.join(dict.fromkeys(unsteady))} were "
+            f"the machine was busy with other work while tiles/s of {', '.join(slowed)} were "
             "measured, so they may be too low; choose another -o to measure them again"
         )
     return notes
