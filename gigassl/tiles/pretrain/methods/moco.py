@@ -1,5 +1,6 @@
 """MoCo v2: each tile is told from a queue of tiles seen before."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,10 @@ from gigassl.tiles.pretrain.methods.parts import (
     slow_copy,
 )
 
+log = logging.getLogger("gigassl")
+
+_LEAST_TURNS = 10  # times that the queue is renewed
+
 
 @dataclass(frozen=True, kw_only=True)
 class MocoOptions:
@@ -27,7 +32,8 @@ class MocoOptions:
     Attributes:
         temperature: of the similarities.
         momentum: share of the slow encoder that stays at each step.
-        queue: keys of earlier tiles to tell a tile from; rounded down to whole batches.
+        queue: keys of earlier tiles to tell a tile from, but no more than a tenth of the tiles that
+            the training sees, since it begins with random ones; rounded down to whole batches.
         hidden, projection: widths of the head's two layers.
     """
 
@@ -61,12 +67,6 @@ class Moco(Method):
 
     def __init__(self, encoder: nn.Module, *, options: MocoOptions, run: Run) -> None:
         super().__init__()
-        queue = options.queue // run.batch_size * run.batch_size
-        if queue < 1:
-            raise SettingsError(
-                f"MoCo's queue of {options.queue} holds no whole batch of {run.batch_size} tiles; "
-                f"give option queue at least {run.batch_size}"
-            )
         self.momentum = options.momentum
         self.encoder = encoder
         self.projector = MoCoProjectionHead(run.width, options.hidden, options.projection)
@@ -74,7 +74,7 @@ class Moco(Method):
         self.slow_projector = slow_copy(self.projector)
         self.loss = NTXentLoss(
             options.temperature,
-            memory_bank_size=(queue, options.projection),
+            memory_bank_size=(_queue(options, run), options.projection),
             gather_distributed=run.gather,
         )
         kept_in_state(self.loss.memory_bank, "bank", "bank_ptr")
@@ -94,3 +94,17 @@ class Moco(Method):
         """The slow encoder follows."""
         pairs = {self.encoder: self.slow_encoder, self.projector: self.slow_projector}
         follow(pairs, momentum=self.momentum)
+
+
+def _queue(options: MocoOptions, run: Run) -> int:
+    if options.queue < run.batch_size:
+        raise SettingsError(
+            f"MoCo's queue of {options.queue} holds no whole batch of {run.batch_size} tiles; "
+            f"give option queue at least {run.batch_size}"
+        )
+    most = max(run.batch_size, run.steps * run.batch_size // _LEAST_TURNS)
+    if most < options.queue:
+        log.info(
+            "MoCo's queue holds %d keys, a tenth of the tiles seen in %d steps", most, run.steps
+        )
+    return min(options.queue, most) // run.batch_size * run.batch_size

@@ -39,7 +39,7 @@ def train(rank: int, world: int, names: tuple[str, ...], folder: str) -> None:
 
 
 def trained(name: str, *, rank: int, world: int) -> dict[str, Tensor]:
-    learner = method(name.removesuffix("+norm"), batch_size=TILES, steps=STEPS, gather=world > 1)
+    learner = method(name.removesuffix("+norm"), batch_size=TILES, steps=100, gather=world > 1)
     if world > 1 and name.endswith("+norm"):
         for module in learner.modules():
             if isinstance(module, nn.BatchNorm1d):

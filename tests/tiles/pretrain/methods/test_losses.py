@@ -43,7 +43,7 @@ def cross_entropy(wanted: np.ndarray, said: np.ndarray) -> float:
 
 
 def test_moco_tells_each_key_from_the_queue() -> None:
-    learner, views = method("moco", {"queue": 3 * N + 1}, batch_size=N), toy_views(N)
+    learner, views = method("moco", {"queue": 3 * N + 1}, batch_size=N, steps=100), toy_views(N)
     bank: Any = learner.get_submodule("loss.memory_bank")
     for step in range(4):  # in which the queue is filled once and begun again
         queue = bank.bank.double().numpy().copy()

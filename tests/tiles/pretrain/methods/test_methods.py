@@ -308,6 +308,9 @@ def test_wrong_options_are_refused(options: dict[str, float], sentence: str) -> 
 def test_a_queue_holds_whole_batches() -> None:
     with pytest.raises(SettingsError, match="no whole batch of 8 tiles"):
         method("moco", {"queue": 7})
+    for steps, keys in ((10_000, 64), (50, 40), (46, 32), (10, 8), (1, 8)):
+        bank = method("moco", {"queue": 64.0}, steps=steps).get_buffer("loss.memory_bank.bank")
+        assert len(bank) == keys
 
 
 @pytest.mark.parametrize("name", NAMES)
