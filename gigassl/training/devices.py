@@ -1,6 +1,7 @@
 """What runs a training: one device or several, on one machine or several."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
@@ -41,6 +42,17 @@ def fabric_of(
         )
     except (RuntimeError, ValueError) as error:
         raise SettingsError(f"cannot train on {devices} × {device}: {error}") from error
+
+
+@contextmanager
+def fast_convolutions() -> Iterator[None]:
+    """Inside, cuDNN tries its ways to convolve and takes the fastest: sides are always the same."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def over_devices(fabric: Fabric, values: Tensor) -> Tensor:

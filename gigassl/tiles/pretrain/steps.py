@@ -109,7 +109,7 @@ class Stepper:
             )
             self.fabric.backward(loss / self.settings.accumulate)
         self.recent.note(first, second)
-        self.glance = views[0][:GLANCE]
+        self.glance = views[0][:GLANCE].clone()  # a slice would keep all of them in memory
         mean: Tensor = loss.detach().float()
         return mean
 

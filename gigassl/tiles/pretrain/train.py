@@ -22,7 +22,7 @@ from gigassl.tiles.pretrain.steps import Stepper
 from gigassl.tiles.pretrain.trained import COLLAPSED_ROUNDS, TrainedTiles
 from gigassl.tiles.weights import save_checkpoint
 from gigassl.training.chance import Chance
-from gigassl.training.devices import fabric_of, mean_over_devices, over_devices
+from gigassl.training.devices import fabric_of, fast_convolutions, mean_over_devices, over_devices
 from gigassl.training.monitors import Monitor, Quiet
 from gigassl.training.stopping import ASKED, Asked, StopSignals
 
@@ -123,6 +123,7 @@ class _Training:
     def carry_out(self, monitor: Monitor) -> TrainedTiles:
         """Trains to the last step, or until it is asked to stop or the loss is no number."""
         progress = self.progress = self.keeper.resume()
+        self._require_shared_state()
         if progress.recent is not None:
             self._restore_recent(progress.recent)
         if progress.step:
@@ -133,7 +134,7 @@ class _Training:
             self.stepper, progress, exam=self.exam, length=self.round_steps,
             n_tiles=self.source.n_tiles,
         )  # fmt: skip
-        with self.signals, self._batches() as batches:
+        with self.signals, fast_convolutions(), self._batches() as batches:
             while progress.step < self.steps and not self.diverged and self.asked is None:
                 self._advance(batches, rounds, monitor=monitor)
         if not self.asked and self.fabric.is_global_zero:
@@ -220,6 +221,20 @@ class _Training:
         self.progress.recent = over_devices(self.fabric, recent.kept()) if len(recent) else None
         if self.fabric.is_global_zero:
             self.keeper.save(self.progress)
+
+    def _require_shared_state(self) -> None:
+        """Checks that all devices go on from the same step.
+
+        Raises:
+            SettingsError: some do not see the state that the others see.
+        """
+        step = torch.tensor([self.progress.step], device=self.fabric.device)
+        steps = over_devices(self.fabric, step).tolist()
+        if len(set(steps)) > 1:
+            raise SettingsError(
+                f"machines that share a training found states of steps {min(steps)} to "
+                f"{max(steps)}; give an -o that is the same place for all of them"
+            )
 
     def _restore_recent(self, vectors: Tensor) -> None:
         fabric = self.fabric
