@@ -61,19 +61,31 @@ def probe(
     C is chosen by log loss over inner grouped folds of the training part, anew in each fold; with
     ``first_block``, the width of a first stream, so is the weight of the columns behind it.
     """
-    weights = (1.0,) if first_block is None else BLOCK_WEIGHTS
     logit, where = np.zeros(len(labels)), np.zeros(len(labels), np.int64)
     outer = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-    for number, (train, test) in enumerate(outer.split(vectors, labels, groups)):
-        choices = []
-        for weight in weights:
-            column = _column_weights(vectors.shape[1], first_block, weight)
-            scaled = _scaled(vectors[train], vectors[test], column)
-            choices.append((*_best(scaled[0], labels[train], groups[train], seed=seed), scaled))
-        _, strength, scaled = min(choices, key=lambda choice: choice[0])
-        logit[test] = _fit(scaled[0], labels[train], strength).decision_function(scaled[1])
-        where[test] = number
+    for number, fold in enumerate(outer.split(vectors, labels, groups)):
+        logit[fold[1]] = held_out(
+            vectors, labels, groups, fold=fold, seed=seed, first_block=first_block
+        )
+        where[fold[1]] = number
     return Scores(logit=logit, fold=where, labels=labels, groups=groups)
+
+
+def held_out(
+    vectors: Vectors, labels: np.ndarray, groups: np.ndarray, *,
+    fold: tuple[np.ndarray, np.ndarray], seed: int = 0, first_block: int | None = None,
+) -> Float64[np.ndarray, " test"]:  # fmt: skip
+    """Decision values of the second rows of a fold by the probe fitted on the first ones."""
+    train, test = fold
+    choices = []
+    for weight in (1.0,) if first_block is None else BLOCK_WEIGHTS:
+        column = _column_weights(vectors.shape[1], first_block, weight)
+        scaled = _scaled(vectors[train], vectors[test], column)
+        choices.append((*_best(scaled[0], labels[train], groups[train], seed=seed), scaled))
+    _, strength, scaled = min(choices, key=lambda choice: choice[0])
+    logit: Float64[np.ndarray, " test"]
+    logit = _fit(scaled[0], labels[train], strength).decision_function(scaled[1])
+    return logit
 
 
 def _column_weights(width: int, first_block: int | None, weight: float) -> np.ndarray:
