@@ -15,9 +15,15 @@ from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.pipeline.bank import BankSettings
 from gigassl.pipeline.embed import EmbedSettings
 from gigassl.pipeline.pretrain import NetworkSettings
+from gigassl.pipeline.pretrain_tiles_data import TileDataSettings
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.tissue import TissueSettings
 from gigassl.tiles.augmentation import AugmentationSettings
+from gigassl.tiles.pretrain.settings import (
+    SamplingSettings,
+    TilePretrainSettings,
+    TileViewSettings,
+)
 from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.pretrain.settings import PretrainSettings
 from gigassl.vectors.views import ViewSettings
@@ -55,6 +61,10 @@ SETTINGS = [
     PretrainSettings(),
     NetworkSettings(init_from="timm:resnet18"),
     MilSettings(),
+    SamplingSettings(second_mpp=1.0),
+    TileViewSettings(),
+    TilePretrainSettings(),
+    TileDataSettings(),
 ]
 
 

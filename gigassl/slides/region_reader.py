@@ -12,7 +12,7 @@ from gigassl.slides.level_reader import LevelReader, verified_jpeg_level
 from gigassl.slides.reader import Slide
 
 # a region and the one beside it share stored tiles; others are far away
-_KEEP_BYTES = 8 << 20
+_KEEP_BYTES = 4 << 20
 
 
 class RegionReader:

@@ -31,7 +31,7 @@ MEMORY_BYTES = 2 << 30
 _THREADS = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ImageIndex:
     """The images of a folder that can be read, sorted by name.
 
@@ -235,7 +235,7 @@ def _read(path: Path, size: Int64[np.ndarray, " 2"]) -> UInt8[np.ndarray, "row c
     return pixels
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Decoded:
     """The pixels of all images one after another.
 

@@ -21,7 +21,7 @@ _OF_TILES = frozenset({"coords", "tissue"})
 _SCALARS = ("tile_px", "target_mpp", "settings_digest")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TileIndex:
     """The kept tiles of all slides; plain arrays, saved as one file.
 

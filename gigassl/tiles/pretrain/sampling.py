@@ -14,7 +14,7 @@ from gigassl.tiles.pretrain.settings import SamplingSettings
 _DRAW = 0x7469_6C65
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DrawnTiles:
     """Squares to read, in the order of their batch.
 

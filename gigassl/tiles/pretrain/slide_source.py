@@ -25,7 +25,7 @@ KEEP_OPEN = 64
 """Slides that one process holds open."""
 
 # a square and its neighbour; what is read next lies elsewhere
-_CACHE_BYTES = 16 << 20
+_CACHE_BYTES = 8 << 20
 _TOLERANCE = 1.02
 
 

@@ -1,10 +1,14 @@
 """Batches read ahead: by worker processes that open files themselves, or by a thread."""
 
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -213,7 +217,9 @@ def _in_processes(steps: _Steps, plan: BatchPlan) -> Iterator[_Read]:
         generator=torch.Generator(),  # of no use here, but the global one is left alone
     )  # fmt: skip
     try:
-        yield from loader
+        with _signals_held_back():
+            batches = iter(loader)
+        yield from batches
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -224,7 +230,27 @@ def _in_processes(steps: _Steps, plan: BatchPlan) -> Iterator[_Read]:
 
 
 def _begin_worker(_: int) -> None:
-    """One thread a worker; signals to the whole group are for the training to answer."""
     cv2.setNumThreads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    """Ends this worker when its parent, and nobody else, sends SIGTERM: at the parent's exit."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Processes begun inside never see Ctrl-C nor SIGTERM, which go to all processes of a job.
+
+    Those are for the training to answer: it saves its state, and then ends its workers.
+    """
+    # it starts with the first process, and would let the signals through again
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

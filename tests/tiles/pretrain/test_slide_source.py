@@ -1,12 +1,18 @@
+import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gigassl.errors import SettingsError, SlideError
+from gigassl.files import MachineError
 from gigassl.slides.reader import open_slide
 from gigassl.slides.region_reader import RegionReader, verified_jpeg_levels
 from gigassl.tiles.pretrain.index import TileIndex, joined
@@ -14,7 +20,7 @@ from gigassl.tiles.pretrain.sampling import draw_tiles
 from gigassl.tiles.pretrain.settings import SamplingSettings
 from gigassl.tiles.pretrain.slide_source import SlideFiles, SlideTiles
 from gigassl.tiles.pretrain.source import BatchPlan, TileBatch, TileSource
-from tests.shared_data import SHARED, needs_shared
+from tests.shared_data import REPO_ROOT, SHARED, needs_shared
 from tests.slides.jpeg_tiff import JpegKind, encode, halved, painting, write_jpeg_tiff
 from tests.tiles.pretrain.index_of import one_slide
 
@@ -128,6 +134,55 @@ def test_worker_processes_give_the_same_batches_in_order(
     for one, other in zip(there, source.batches(plan), strict=True):
         assert_same(one, other)
     assert [u.name for batch in there for u in batch.unreadable] == ["s1"]
+
+
+@pytest.mark.slow
+def test_workers_answer_no_signal_but_a_kill_and_end_with_their_batches(three: TileIndex) -> None:
+    batches = source_of(three).batches(BatchPlan(last=10**6, size=12, workers=2))
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        for name in ("TERM", "INT"):
+            subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    for _ in range(20):
+        assert len(next(batches).tiles) == 12
+    batches.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+    batches = source_of(three).batches(BatchPlan(last=10**6, size=12, workers=1))
+    next(batches)
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(MachineError, match="a process that reads tiles died"):
+        list(batches)
+
+
+LEFT_OPEN = """
+import sys
+from pathlib import Path
+from gigassl.tiles.pretrain.image_source import ImageTiles
+from gigassl.tiles.pretrain.settings import SamplingSettings
+from gigassl.tiles.pretrain.source import BatchPlan
+
+if __name__ == "__main__":
+    source = ImageTiles(Path(sys.argv[1]), tile_px=32, settings=SamplingSettings())
+    batches = source.batches(BatchPlan(last=10**6, size=4, workers=2))
+    next(batches)
+    raise ValueError("with batches left open")
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_fails_does_not_wait_for_its_workers(tmp_path: Path) -> None:
+    Image.fromarray(painting(100, 100)).save(tmp_path / "a.png")
+    (tmp_path / "program.py").write_text(LEFT_OPEN)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py"), str(tmp_path)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=REPO_ROOT,
+        env={**os.environ, "PYTHONPATH": str(REPO_ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "with batches left open" in done.stderr
 
 
 def test_leaving_early_leaves_no_thread_and_no_open_slide(three: TileIndex) -> None:
