@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Float32
 from lightly.loss import NTXentLoss
 from lightly.models.modules import MoCoProjectionHead
+from lightly.utils.dist import rank
 from torch import Tensor, nn
 
 from gigassl.errors import SettingsError
@@ -103,7 +104,7 @@ def _queue(options: MocoOptions, run: Run) -> int:
             f"give option queue at least {run.batch_size}"
         )
     most = max(run.batch_size, run.steps * run.batch_size // _LEAST_TURNS)
-    if most < options.queue:
+    if most < options.queue and rank() == 0:
         log.info(
             "MoCo's queue holds %d keys, a tenth of the tiles seen in %d steps", most, run.steps
         )
