@@ -51,6 +51,16 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
     from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
     from gigassl.pipeline.pretrain import pretrain as pretrain
+    from gigassl.pipeline.pretrain_tiles import pretrain_tiles as pretrain_tiles
+    from gigassl.pipeline.pretrain_tiles_data import TileDataOptions as TileDataOptions
+    from gigassl.pipeline.pretrain_tiles_data import TileDataSettings as TileDataSettings
+    from gigassl.pipeline.pretrain_tiles_preview import preview_tiles as preview_tiles
+    from gigassl.pipeline.pretrain_tiles_settings import (
+        PretrainTilesOptions as PretrainTilesOptions,
+    )
+    from gigassl.pipeline.pretrain_tiles_settings import (
+        PretrainTilesSettings as PretrainTilesSettings,
+    )
     from gigassl.pipeline.probe import ProbeOptions as ProbeOptions
     from gigassl.pipeline.probe import probe as probe
     from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
@@ -67,6 +77,9 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.tiles.augmentation import AugmentationSettings as AugmentationSettings
     from gigassl.tiles.encoders import load_encoder as load_encoder
     from gigassl.tiles.engine import TileEncoder as TileEncoder
+    from gigassl.tiles.pretrain.settings import SamplingSettings as SamplingSettings
+    from gigassl.tiles.pretrain.settings import TilePretrainSettings as TilePretrainSettings
+    from gigassl.tiles.training_networks import TileNetwork as TileNetwork
     from gigassl.vectors.ensemble import EnsembleSettings as EnsembleSettings
     from gigassl.vectors.ensemble import embed_bag as embed_bag
     from gigassl.vectors.pretrain.settings import PretrainSettings as PretrainSettings
@@ -95,16 +108,23 @@ _HOME = {
     "PredictOptions": "gigassl.pipeline.predict",
     "PretrainOptions": "gigassl.pipeline.pretrain",
     "PretrainSettings": "gigassl.vectors.pretrain.settings",
+    "PretrainTilesOptions": "gigassl.pipeline.pretrain_tiles_settings",
+    "PretrainTilesSettings": "gigassl.pipeline.pretrain_tiles_settings",
     "ProbeOptions": "gigassl.pipeline.probe",
     "ProbeSettings": "gigassl.evaluate.probe_settings",
     "ProbeTilesOptions": "gigassl.pipeline.probe_tiles_options",
     "RunOptions": "gigassl.pipeline.jobs",
+    "SamplingSettings": "gigassl.tiles.pretrain.settings",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
     "ScreenSettings": "gigassl.evaluate.screening",
     "SlideTable": "gigassl.vectors.table",
     "SplitSettings": "gigassl.evaluate.splits",
     "TaskOptions": "gigassl.pipeline.evaluation",
+    "TileDataOptions": "gigassl.pipeline.pretrain_tiles_data",
+    "TileDataSettings": "gigassl.pipeline.pretrain_tiles_data",
     "TileEncoder": "gigassl.tiles.engine",
+    "TileNetwork": "gigassl.tiles.training_networks",
+    "TilePretrainSettings": "gigassl.tiles.pretrain.settings",
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
     "ViewSettings": "gigassl.vectors.views",
@@ -136,6 +156,8 @@ _HOME = {
     "open_table": "gigassl.vectors.table",
     "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
+    "pretrain_tiles": "gigassl.pipeline.pretrain_tiles",
+    "preview_tiles": "gigassl.pipeline.pretrain_tiles_preview",
     "probe": "gigassl.pipeline.probe",
     "probe_tiles": "gigassl.pipeline.probe_tiles",
     "question": "gigassl.pipeline.evaluation",

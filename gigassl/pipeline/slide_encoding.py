@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from gigassl.bags.bag import Bag
 from gigassl.errors import SettingsError, SlideError, unknown_name
 from gigassl.evaluate.contamination import PRETRAINED_ON
+from gigassl.tiles.encoder_files import is_encoder_name
 from gigassl.tiles.weights import SUFFIXES
 from gigassl.vectors.ensemble import EnsembleSettings, embed_bag
 from gigassl.vectors.fitting import TileFacts, facts_of_bag, misfit
@@ -198,6 +199,12 @@ def wanted_tiles(
     if isinstance(slide_encoder, str):
         return WantedTiles(encoder=encoder, mpp=mpp, tile_px=tile_px)
     record = slide_encoder.record
+    if encoder is None and record.tile_encoder and not is_encoder_name(record.tile_encoder):
+        raise SettingsError(
+            f"this slide encoder ('{record.architecture}') takes features of the tile encoder "
+            f"'{record.tile_encoder}', whose weights have no name here; say where they are: "
+            "--tile-encoder FILE.safetensors, with @layer3 behind it if it was cut there"
+        )
     encoder = encoder or record.tile_encoder
     if not encoder:
         raise _unsaid(record, "which tile encoder its features come from", "--tile-encoder NAME")

@@ -1,4 +1,4 @@
-"""Files of tile encoders: weights, record and how they were made, in one ``.safetensors``."""
+"""Files of tile encoders (weights, record, how they were made), and the names of encoders."""
 
 import re
 from collections.abc import Mapping
@@ -9,10 +9,12 @@ from torch import nn
 
 from gigassl.digests import plain
 from gigassl.errors import SettingsError
-from gigassl.tiles.records import EncoderRecord
-from gigassl.tiles.weights import save_checkpoint
+from gigassl.tiles.records import ENCODERS, EncoderRecord
+from gigassl.tiles.weights import SUFFIXES, save_checkpoint
 
 VERSION = 1
+SCHEMES = ("timm:", "random:", "hf-hub:")
+"""What names of encoders begin with that are neither in the table nor files."""
 
 
 def save_encoder(
@@ -57,3 +59,15 @@ def whole_and_cut(name: str) -> tuple[str, str]:
     """
     found = re.fullmatch(r"(.+)@(\w+)(\?.*)?", name)
     return (f"{found[1]}{found[3] or ''}", found[2]) if found else (name, "")
+
+
+def is_encoder_name(name: str) -> bool:
+    """Whether a name says where weights are; that of a file's encoder does not.
+
+    >>> is_encoder_name("timm:resnet18"), is_encoder_name("mine.safetensors@layer3")
+    (True, True)
+    >>> is_encoder_name("mine@layer3")
+    False
+    """
+    file = whole_and_cut(name.partition("::")[0])[0]
+    return name in ENCODERS or name.startswith(SCHEMES) or file.endswith(SUFFIXES)

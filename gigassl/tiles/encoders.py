@@ -21,7 +21,7 @@ from torch import nn
 
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.tiles.bundled import load_bundled
-from gigassl.tiles.encoder_files import record_of, whole_and_cut
+from gigassl.tiles.encoder_files import SCHEMES, record_of, whole_and_cut
 from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
 from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
 from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord
@@ -125,7 +125,7 @@ def _load(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Module]
     if name in ENCODERS:
         record = ENCODERS[name]
         return record, _bundled(record) if record.source == "bundled" else _from_hub(record)
-    if name.startswith(("timm:", "random:", _HUB)):
+    if name.startswith(SCHEMES):
         record, network = _from_scheme(name)
     else:
         record, network = _from_file(name, options)

@@ -166,6 +166,9 @@ def test_tiles_to_probe(run: Run, tmp_path: Path) -> None:
     ):  # fmt: skip
         done = run(*arguments)
         assert done.code == 0, done.err
+    unsaid = run("embed", cohort, "-o", vectors, "--slide-encoder", slide_encoder)
+    assert unsaid.code == 2
+    assert "'mine@layer3', whose weights have no name here" in unsaid.err
     begun = layer4_of(cut)["blocks.1.conv2.weight"]
     assert torch.allclose(
         load_slide_model(slide_encoder).network.state_dict()["blocks.1.conv2.weight"], begun
@@ -310,15 +313,23 @@ def command(source: Path, out: Path, *options: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, ["pretrain-tiles", source, "-o", out, *options])]
 
 
-LONG = (*QUICK, "--steps", 120, "--checkpoint-minutes", 0)
+LONG = (*QUICK, "--steps", 60, "--checkpoint-minutes", 0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that nothing stopped, by two worker processes."""
+    out = tmp_path_factory.mktemp("undisturbed") / "enc.safetensors"
+    subprocess.run(command(slides, out, *LONG, "--workers", 2), capture_output=True, check=True)
+    return out
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_stopped_at_any_moment_it_ends_with_the_same_bytes(
-    slides: Path, tmp_path: Path, number: signal.Signals
+    slides: Path, tmp_path: Path, undisturbed: Path, number: signal.Signals
 ) -> None:
-    out, undisturbed = tmp_path / "enc.safetensors", tmp_path / "other" / "enc.safetensors"
+    out = tmp_path / "enc.safetensors"
     state = out.with_suffix(".log") / "state.safetensors"
     process = subprocess.Popen(
         command(slides, out, *LONG), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -336,9 +347,32 @@ def test_stopped_at_any_moment_it_ends_with_the_same_bytes(
         assert "run the same command again to go on" in said
         assert "Traceback" not in wrong
     last = subprocess.run(command(slides, out, *LONG), capture_output=True, text=True, check=True)
-    assert re.search(r"going on after step \d+ of 120", last.stderr)
-    subprocess.run(command(slides, undisturbed, *LONG), capture_output=True, check=True)
-    assert out.read_bytes() == undisturbed.read_bytes()
+    assert re.search(r"going on after step \d+ of 60", last.stderr)
     best = Path("enc.log", "best.safetensors")
-    assert (tmp_path / best).read_bytes() == (tmp_path / "other" / best).read_bytes()
-    assert rounds_of(out)[-1]["step"] == "120"
+    for made in (Path("enc.safetensors"), best):
+        assert (tmp_path / made).read_bytes() == (undisturbed.parent / made).read_bytes()
+    assert rounds_of(out)[-1]["step"] == "60"
+
+
+@pytest.mark.slow
+def test_two_devices_share_each_batch(slides: Path, tmp_path: Path) -> None:
+    out = tmp_path / "enc.safetensors"
+    # a program of its own: each further device runs the same command again
+    program = tmp_path / "program.py"
+    program.write_text("from gigassl.cli.main import run\nrun()\n")
+    given = ["pretrain-tiles", slides, "-o", out, *SHORT, "--devices", 2]
+    done = subprocess.run(
+        [sys.executable, program, *map(str, given)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "on 2 × cpu" in done.stderr
+    assert done.stdout.count("4 steps") == 1
+    assert rounds_of(out)[-1]["step"] == "4"
+    assert load_encoder(str(out), batch_size=1).dim == 96
+    odd = ("--batch-size", 15)
+    refused = subprocess.run(
+        [sys.executable, program, *map(str, [*given, *odd])], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "cannot be shared by 2 devices" in refused.stderr

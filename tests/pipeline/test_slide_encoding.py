@@ -18,7 +18,7 @@ from tests.vectors.stores import grid_bag
 
 def model_of(**facts: Any) -> SlideModel:
     wanted: dict[str, Any] = {
-        "tile_encoder": "some", "tile_encoder_digest": "d1", "mpp": 0.5, "tile_um": 112.0,
+        "tile_encoder": "uni", "tile_encoder_digest": "d1", "mpp": 0.5, "tile_um": 112.0,
     }  # fmt: skip
     record = SlideEncoderRecord(
         architecture="mlp", options={"width": 8}, dim=4, width=8, cell=112.0, **wanted | facts
@@ -96,12 +96,20 @@ def test_what_the_user_said_comes_before_what_the_model_wants() -> None:
     model = model_of()
     nothing: dict[str, Any] = {"encoder": None, "mpp": None, "tile_px": None}
     wanted = wanted_tiles(model, **nothing)
-    assert (wanted.encoder, wanted.mpp, wanted.tile_px) == ("some", 0.5, 224)
+    assert (wanted.encoder, wanted.mpp, wanted.tile_px) == ("uni", 0.5, 224)
     said = wanted_tiles(model, encoder="e", mpp=1.0, tile_px=64)
     assert (said.encoder, said.mpp, said.tile_px) == ("e", 1.0, 64)
     coarser = wanted_tiles(model, **nothing | {"mpp": 1.0})
     assert coarser.tile_px == 112  # the same µm
     of_preset = wanted_tiles(model, **nothing, preset="giga-ssl")
-    assert (of_preset.encoder, of_preset.mpp, of_preset.tile_px) == ("some", None, None)
+    assert (of_preset.encoder, of_preset.mpp, of_preset.tile_px) == ("uni", None, None)
     pooled = wanted_tiles("mean", **nothing)
     assert (pooled.encoder, pooled.mpp, pooled.tile_px) == (None, None, None)
+
+
+def test_a_tile_encoder_that_is_a_file_must_be_said_where() -> None:
+    model = model_of(tile_encoder="mine@layer3")
+    with pytest.raises(SettingsError, match="'mine@layer3', whose weights have no name here"):
+        wanted_tiles(model, encoder=None, mpp=None, tile_px=None)
+    said = wanted_tiles(model, encoder="mine.safetensors@layer3", mpp=None, tile_px=None)
+    assert said.encoder == "mine.safetensors@layer3"
