@@ -1,7 +1,8 @@
 """How far a training of a tile encoder is, and its checkpoint every few minutes."""
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.optim import Optimizer
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile, load_training, save_training
 from gigassl.tiles.pretrain.monitors import RoundRow
 from gigassl.tiles.pretrain.source import UnreadableFile
+
+log = logging.getLogger("gigassl")
 
 _RECENT, _BEST = "recent", "best."
 
@@ -40,6 +43,13 @@ class Progress:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     unreadable: dict[str, UnreadableFile] = field(default_factory=dict)
     recent: Float32[Tensor, "tile 2 width"] | None = None
+
+    def skip(self, files: Iterable[UnreadableFile], *, aloud: bool) -> None:
+        """Notes files that cannot be read, and names each once."""
+        for file in files:
+            if aloud and file.name not in self.unreadable:
+                log.warning("skipped from here on: %s: %s", file.path, file.reason)
+            self.unreadable.setdefault(file.name, file)
 
     def plain(self) -> dict[str, Any]:
         """What is no tensor, in plain values."""

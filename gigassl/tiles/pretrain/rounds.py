@@ -47,7 +47,8 @@ class Rounds:
         seconds = time.perf_counter() - self._since
         tiles = (progress.step - self._since_step) * stepper.tiles_a_step
         found = over_devices(stepper.fabric, stepper.recent.kept()).cpu().numpy()
-        progress.unreadable |= merged_over_devices(stepper.fabric, progress.unreadable)
+        anywhere = merged_over_devices(stepper.fabric, progress.unreadable)
+        progress.skip(anywhere.values(), aloud=stepper.fabric.is_global_zero)
         collapsed = self._looks_collapsed()
         row = RoundRow(
             round=-(-progress.step // self.length),

@@ -187,7 +187,8 @@ class _Training:
         self.losses.append(self.stepper.take(progress.step, batches))
         progress.step += 1
         monitor.step_done()
-        self._name_unreadable()
+        progress.skip(self.stepper.unreadable, aloud=self.fabric.is_global_zero)
+        self.stepper.unreadable.clear()
         ends = rounds.ends()
         if not ends and progress.step % self.look_every:
             return
@@ -252,13 +253,6 @@ class _Training:
             "knn_accuracy": best.knn_accuracy,
         }
         save_checkpoint(path, self.progress.best_weights, card=card)
-
-    def _name_unreadable(self) -> None:
-        for file in self.stepper.unreadable:
-            if file.name not in self.progress.unreadable:
-                self.progress.unreadable[file.name] = file
-                log.warning("skipped from here on: %s: %s", file.path, file.reason)
-        self.stepper.unreadable.clear()
 
     def _ended(self) -> TrainedTiles:
         progress, row, best = self.progress, self.progress.row, self.progress.best
