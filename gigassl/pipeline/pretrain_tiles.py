@@ -32,7 +32,7 @@ from gigassl.pipeline.progress import Progress
 from gigassl.pipeline.training_log import ROUNDS, TrainingLog
 from gigassl.slides.cohort import Cohort
 from gigassl.tiles.labelled_images import LabelledTiles
-from gigassl.tiles.pretrain.catalogue import new_method
+from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS, new_method
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile
 from gigassl.tiles.pretrain.method import Method
 from gigassl.tiles.pretrain.options import TileTrainingOptions, planned_steps
@@ -92,6 +92,10 @@ def pretrain_tiles(
 
 def _refuse_misfit(settings: PretrainTilesSettings) -> None:
     """Says what is wrong with network or method before slides are looked at."""
+    method = settings.training.method
+    uses_small = method not in METHOD_PRESETS or METHOD_PRESETS[method].views.n_small
+    if settings.training.views.n_small and not uses_small:
+        raise SettingsError(f"{method} has no use for small views; leave out --small-views")
     fresh = begun(settings)
     # how many steps there are is not known yet; warnings of too few are for later
     new_method(settings.training, fresh.network, width=fresh.record.dim, steps=_MANY_STEPS)
@@ -250,9 +254,10 @@ class _Run:
 
 
 def _licence(first: EncoderRecord) -> str:
-    if first.source == "random" or first.licence == "own":
+    if first.source == "random":
         return "own"
-    return f"own, begun from weights under: {first.licence}"
+    begun = f"own, begun from weights under: {first.licence}"
+    return first.licence if first.licence.startswith("own") else begun
 
 
 def _workers(options: PretrainTilesOptions, fabric: Fabric) -> int:

@@ -208,6 +208,7 @@ def test_a_preview_trains_nothing(run: Run, slides: Path, tmp_path: Path) -> Non
         (("--init-from", "random:resnet18"), "not of test_resnet"),
         (("--method-option", "temperature"), "NAME=NUMBER"),
         (("--method-option", "heat=1"), "heat"),
+        (("--small-views", 2), "moco has no use for small views"),
         (("--batch-size", 5000), "a batch needs 5000"),
         (("--batch-size", 1), "at least 2 tiles"),
         (("--lr", -1), "learning rate must be positive"),
