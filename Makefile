@@ -27,6 +27,8 @@ benchmarks: $(READY)
 	$(BIN)/python -m benchmarks.encode_bank
 	$(BIN)/python -m benchmarks.sparse_conv
 	$(BIN)/python -m benchmarks.pretrain_slides
+	$(BIN)/python -m benchmarks.tile_views
+	$(BIN)/python -m benchmarks.pretrain_tiles
 	$(BIN)/python -m benchmarks.linear_probe
 	$(BIN)/python -m benchmarks.mil
 

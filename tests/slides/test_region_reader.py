@@ -132,10 +132,10 @@ def test_a_damaged_stored_tile_fails_only_squares_over_it(tmp_path: Path) -> Non
 def test_threads_read_the_same_squares(pyramid: Path) -> None:
     with open_slide(pyramid) as slide:
         rng = np.random.default_rng(0)
-        places = [(int(x), int(y), float(m)) for x, y, m in
-                  zip(rng.integers(0, 500, 40), rng.integers(0, 500, 40),
-                      rng.uniform(0.45, 2.2, 40), strict=True)]  # fmt: skip
-        alone = [region(RegionReader(slide, jpeg_levels=[0, 1, 2]), x, y, mpp=m) for x, y, m in places]
+        corners, mpps = rng.integers(0, 500, (40, 2)).tolist(), rng.uniform(0.45, 2.2, 40).tolist()
+        places = [(x, y, mpp) for (x, y), mpp in zip(corners, mpps, strict=True)]
+        checked = RegionReader(slide, jpeg_levels=[0, 1, 2])
+        alone = [region(checked, x, y, mpp=mpp) for x, y, mpp in places]
         reader = RegionReader(slide)
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda p: region(reader, p[0], p[1], mpp=p[2]), places))
