@@ -1,6 +1,7 @@
 """MoCo v2: each tile is told from a queue of tiles seen before."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,8 @@ class MocoOptions:
         queue: keys of earlier tiles to tell a tile from, but no more than a tenth of the tiles that
             the training sees, since it begins with random ones; rounded down to whole batches.
         hidden, projection: widths of the head's two layers.
+        group: tiles that share the statistics of batch norms (as published: 32, those of one GPU);
+            a batch with fewer than two such groups stays whole.
     """
 
     temperature: float = 0.2
@@ -43,11 +46,12 @@ class MocoOptions:
     queue: int = 65536
     hidden: int = 2048
     projection: int = 128
+    group: int = 32
 
     def __post_init__(self) -> None:
         check_limits(
             self, temperature=(0.001, 10), momentum=(0, 1), queue=(2, 2**24), hidden=(1, 65536),
-            projection=(2, 65536),
+            projection=(2, 65536), group=(2, 65536),
         )  # fmt: skip
 
 
@@ -58,17 +62,16 @@ class Moco(Method):
     arXiv 2003.04297: what Giga-SSL's tile encoder was trained with. Not symmetric, as published:
     the first view asks, the second answers through the slow encoder and joins the queue.
 
-    The published code shuffles tiles among devices, so that no batch norm sees a query and its key
-    together. On one device that changes no statistics, and norms synchronised over devices see the
-    whole batch either way; so nothing is shuffled here. The slow encoder's norms use the statistics
-    of its own batch.
+    A batch passes either encoder in groups, and the slow one's are dealt anew (shuffled batch norm,
+    section 3.3 of the first paper, where a group is what lies on one GPU): were a query and its key
+    normalised together, the statistics that they share would tell them from the queue.
 
     The vectors given back are the encoder's of the first view and the slow encoder's of the second.
     """
 
     def __init__(self, encoder: nn.Module, *, options: MocoOptions, run: Run) -> None:
         super().__init__()
-        self.momentum = options.momentum
+        self.momentum, self.group = options.momentum, options.group
         self.encoder = encoder
         self.projector = MoCoProjectionHead(run.width, options.hidden, options.projection)
         self.slow_encoder = slow_copy(encoder)
@@ -84,12 +87,19 @@ class Moco(Method):
         self, views: Views, *, progress: float, generator: torch.Generator
     ) -> tuple[Float[Tensor, ""], Float32[Tensor, "tile width"], Float32[Tensor, "tile width"]]:
         """The loss of the first view's queries with the second one's keys."""
-        vectors = self.encoder(views[0])
+        n_groups = max(1, len(views[0]) // self.group)
+        vectors = torch.cat([self.encoder(few) for few in views[0].chunk(n_groups)])
+        dealt = torch.randperm(len(views[1]), generator=generator).to(views[1].device)
         with torch.no_grad():
-            answers = self.slow_encoder(views[1])
+            answers = self._answers(views[1], dealt.chunk(n_groups))
             keys = self.slow_projector(answers)
         loss = in_float32(self.loss, self.projector(vectors), keys)
         return loss, vectors.detach().float(), answers.float()
+
+    def _answers(self, view: Tensor, groups: Sequence[Tensor]) -> Tensor:
+        """Vectors [tile, width] of the slow encoder, which sees one group at a time."""
+        answers = [self.slow_encoder(view[group]) for group in groups]
+        return torch.cat(answers)[torch.cat(list(groups)).argsort()]
 
     def after_step(self, progress: float) -> None:
         """The slow encoder follows."""

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gigassl.tiles.pretrain.method import Method
-from tests.tiles.pretrain.methods.cases import PATCH, SIDE, method, step_of, toy_views
+from tests.tiles.pretrain.methods.cases import (
+    PATCH,
+    SIDE,
+    convolutions,
+    method,
+    step_of,
+    toy_views,
+)
 
 N = 6
 
@@ -59,6 +66,24 @@ def test_moco_tells_each_key_from_the_queue() -> None:
         assert loss_of(learner, views) == pytest.approx(total / N, rel=1e-5)
         first = step % 3 * N
         np.testing.assert_allclose(bank.bank[first : first + N].numpy(), keys, atol=1e-6)
+
+
+def test_mocos_norms_see_one_group_and_keys_are_grouped_anew() -> None:
+    learner = method("moco", {"group": 4}, batch_size=12, encoder=convolutions(norm=True))
+    views, bank = toy_views(12), learner.get_buffer("loss.memory_bank.bank").double().numpy()
+    dealt = torch.randperm(12, generator=torch.Generator().manual_seed(0)).tolist()
+    asked, keys = np.zeros((12, 16)), np.zeros((12, 16))
+    for first in range(0, 12, 4):
+        mine, theirs = list(range(first, first + 4)), dealt[first : first + 4]
+        assert mine != sorted(theirs)
+        (asked[mine],) = arrays(learner, [views[0][mine]], "encoder", "projector")
+        (keys[theirs],) = arrays(learner, [views[1][theirs]], "slow_encoder", "slow_projector")
+    asked, keys = units(asked), units(keys)
+    total = 0.0
+    for i in range(12):
+        logits = np.array([asked[i] @ keys[i], *(bank @ asked[i])]) / 0.2
+        total -= math.log(softmax(logits)[0])
+    assert loss_of(learner, views) == pytest.approx(total / 12, rel=1e-5)
 
 
 def test_simclr_is_equation_1_of_its_paper() -> None:
