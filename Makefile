@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/gigassl demo -o demo
 
 test: lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

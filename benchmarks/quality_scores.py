@@ -171,6 +171,20 @@ def difference(
     return Interval(value=value, low=float(low), high=float(high))
 
 
+def drawn_interval(runs: Sequence[Scores], *, draws: int = 1000, seed: int = 0) -> Interval:
+    """Pooled AUC, mean over seeds, drawn as in ``difference``."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(draws):
+        drawn = [runs[index] for index in rng.integers(len(runs), size=len(runs))]
+        rows = [rows_of_groups(run.groups, rng) for run in drawn]
+        found.append(
+            np.mean([auc(run.labels[r], run.logit[r]) for run, r in zip(drawn, rows, strict=True)])
+        )
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    value = float(np.mean([run.pooled for run in runs]))
+    return Interval(value=value, low=float(low), high=float(high))
+
+
 def _drawn_difference(
     ours: Sequence[Scores], theirs: Sequence[Scores], rng: np.random.Generator
 ) -> float:

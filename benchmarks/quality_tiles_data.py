@@ -139,7 +139,8 @@ class MemoryTiles:
     ) -> None:
         found, self._file = np.unique(groups, return_inverse=True)
         self._tiles = tiles
-        self.names = self.patient_ids = tuple(f"patient-{group:03d}" for group in found)
+        self.names: Sequence[str] = tuple(f"patient-{group:03d}" for group in found)
+        self.patient_ids: Sequence[str] = self.names
         self.n_tiles, self.tile_px = len(tiles), tiles.shape[1]
         held = {"tiles": torch.from_numpy(tiles), "groups": torch.from_numpy(groups)}
         self.digest = digest_of_tensors(held)

@@ -35,6 +35,8 @@ class Recipe:
         network: what is trained.
         lr: highest learning rate, at a batch of 256.
         options: of the method.
+        optimiser: None takes that of the preset.
+        steps: of the optimiser, batches of 64 tiles.
         side_px, small_px: sides of the views.
         n_small: most small views a tile.
     """
@@ -42,6 +44,8 @@ class Recipe:
     lr: float
     network: EncoderRecord = RESNET
     options: Mapping[str, Number] = field(default_factory=dict)
+    optimiser: str | None = None
+    steps: int = 240
     side_px: int = 32
     small_px: int = 24
     n_small: int = 4
@@ -49,7 +53,13 @@ class Recipe:
 
 _DINO = {"momentum": 0.99, "prototypes": 1024, "hidden": 512, "bottleneck": 128}
 RECIPES: Mapping[str, Recipe] = {
-    "moco": Recipe(lr=0.24, options={"momentum": 0.99, "queue": 1024, "hidden": 512}),
+    # with SGD, or with a longer queue of keys from times when the slow encoder was another one, so
+    # few steps teach nothing but which keys are recent
+    "moco": Recipe(
+        lr=4e-3,
+        optimiser="adamw",
+        options={"momentum": 0.99, "queue": 256, "hidden": 512, "temperature": 0.1},
+    ),
     "simclr": Recipe(lr=1.5, options={"hidden": 512}),
     "byol": Recipe(lr=1.5, options={"momentum": 0.99, "hidden": 1024}),
     "vicreg": Recipe(lr=1.5, options={"hidden": 512, "projection": 512}),
@@ -69,8 +79,8 @@ def settings_of(
         n_small=min(preset.views.n_small, recipe.n_small),
     )  # fmt: skip
     return replace(
-        preset, views=views, steps=steps, batch_size=batch_size, lr=recipe.lr,
-        options=recipe.options, warmup=0.1, seed=seed,
+        preset, views=views, steps=steps, batch_size=batch_size, lr=recipe.lr, seed=seed,
+        optimiser=recipe.optimiser or preset.optimiser, options=recipe.options, warmup=0.1,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def test_bags_become_a_slide_encoder_with_a_log(run: Run, bags: Path, tmp_path: 
     assert done.code == 0, done.err
     assert re.search(r"10 slides of 10 patients, batches of 10: 4 epochs × 1 = 4 steps", done.err)
     assert "do not fill a batch of 256" in done.err
-    assert re.search(r"s an epoch: about 0:00:\d\d to go", done.err)
+    assert re.search(r"s for each epoch: about 0:00:\d\d to go", done.err)
     assert re.search(r"epoch 4/4, loss [\d.]+, rank [\d.]+, collapse .*, kNN [\d.]+, lr", done.err)
     assert f"{out}: 4 epochs, effective rank" in done.out
     model = load_slide_model(out)
