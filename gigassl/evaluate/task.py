@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -11,6 +11,23 @@ from jaxtyping import Bool, Float64, Int64
 from gigassl.errors import SettingsError
 
 Kind = Literal["classification", "regression", "survival"]
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """What a model must know of its task: the ``Task``, or what a model's file says of it."""
+
+    @property
+    def name(self) -> str:
+        """Of the task."""
+
+    @property
+    def kind(self) -> Kind:
+        """Classification, regression or survival."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in order; empty unless classification."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gigassl.evaluate.mil.reading import Clusters, Reading
-from gigassl.evaluate.task import Kind, Task
+from gigassl.evaluate.task import Asked, Kind, Task
 
 BAG_WEIGHT = 0.7
 """Share of the bags' loss beside that of the clusters, as CLAM's paper has it."""
@@ -147,7 +147,7 @@ CRITERIA: Mapping[Kind, Criterion] = {
 
 
 def output_of(
-    scores: Float32[Tensor, "bag output"], task: Task, *, scale: Scale
+    scores: Float32[Tensor, "bag output"], task: Asked, *, scale: Scale
 ) -> Float64[np.ndarray, "bag said"]:
     """What a table of predictions holds: probabilities, values, or risks."""
     if task.kind != "classification":

@@ -12,7 +12,7 @@ from gigassl.evaluate.mil.attention import AttentionPooling, Clam
 from gigassl.evaluate.mil.dsmil import DualStream
 from gigassl.evaluate.mil.pooling import MaxPooling, MeanMlp, MeanPooling
 from gigassl.evaluate.mil.transmil import TransMil
-from gigassl.evaluate.task import Task
+from gigassl.evaluate.task import Asked
 from gigassl.vectors.slide_encoders import initialise
 
 MIL_MODELS: Mapping[str, Callable[..., nn.Module]] = {
@@ -33,7 +33,7 @@ CLASSIFIERS_ONLY = ("clam-sb",)
 
 
 def new_model(
-    name: str, task: Task, *, dim: int, seed: int, options: Mapping[str, Any]
+    name: str, task: Asked, *, dim: int, seed: int, options: Mapping[str, Any]
 ) -> nn.Module:
     """A MIL model with random weights, the same for the same seed.
 
@@ -67,6 +67,6 @@ def new_model(
     return model
 
 
-def n_outputs(task: Task) -> int:
+def n_outputs(task: Asked) -> int:
     """Numbers that a model says of a bag: one, or one a class where there are three or more."""
     return len(task.classes) if len(task.classes) > 2 else 1

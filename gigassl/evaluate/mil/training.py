@@ -79,7 +79,7 @@ class FittedMil:
         scale: of regression values.
         curve: loss of each epoch.
         best_epoch: the one whose weights it has; the last where nothing was watched.
-        n_validation: number of bags that early stopping watched.
+        train, val: rows of the task that it learned from, and that early stopping watched.
         precision: of the network's arithmetic.
     """
 
@@ -89,8 +89,14 @@ class FittedMil:
     scale: Scale
     curve: tuple[EpochLoss, ...]
     best_epoch: int
-    n_validation: int
+    train: Int64[np.ndarray, " train"]
+    val: Int64[np.ndarray, " val"]
     precision: torch.dtype
+
+    @property
+    def n_validation(self) -> int:
+        """Number of bags that early stopping watched."""
+        return len(self.val)
 
     def predict(self, rows: Int64[np.ndarray, " row"]) -> Float64[np.ndarray, "row output"]:
         """Probabilities, values or risks of the task's slides; all tiles of each are read."""
@@ -181,7 +187,8 @@ class MilTraining:
             scale=self.scale,
             curve=tuple(self.curve),
             best_epoch=self.best_epoch,
-            n_validation=len(self.val),
+            train=self.train,
+            val=self.val,
             precision=self.precision,
         )
 
