@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import h5py
 import numpy as np
@@ -14,9 +14,15 @@ from gigassl.bags.info import BagInfo, attributes_from_info, info_from_attribute
 from gigassl.bags.layouts import FORMAT, VERSION, Contents, CoordsUnit, Wishes, contents_of
 from gigassl.errors import SlideError
 from gigassl.files import machine_error, written_whole
+from gigassl.tiles.turns import N_VARIANTS
 from gigassl.units import magnification_from_mpp
 
-__all__ = ["Bag", "BagInfo", "open_bag", "read_info", "save_bag"]
+if TYPE_CHECKING:
+    from gigassl.bags.grid import CompressedSlide
+
+__all__ = ["Bag", "BagInfo", "holds_variants", "open_bag", "read_info", "save_bag"]
+
+Features = Float16[np.ndarray, "tile dim"] | Float32[np.ndarray, "tile dim"]
 
 _ROWS_AT_ONCE = 16_384
 # TRIDENT's scale of nominal magnifications: below this many µm/px, so many times
@@ -31,14 +37,17 @@ class Bag:
         features: one row a tile.
         coords: (x, y) of each tile's top-left corner, level-0 px.
         info: what else is known.
+        variants: features of the tiles turned and mirrored, variants 1 to 7 of
+            ``gigassl.tiles.turns``; None where the bag holds none, or they were not asked for.
 
     Raises:
         SlideError: no tiles, lengths that differ, or a feature that is NaN or infinite.
     """
 
-    features: Float16[np.ndarray, "tile dim"] | Float32[np.ndarray, "tile dim"]
+    features: Features
     coords: Int64[np.ndarray, "tile 2"]
     info: BagInfo
+    variants: Float16[np.ndarray, "7 tile dim"] | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or self.coords.shape[1:] != (2,):
@@ -52,16 +61,34 @@ class Bag:
             )
         if self.features.size == 0:
             raise _problem("the bag is empty: it holds no tile")
-        for start in range(0, len(self.features), _ROWS_AT_ONCE):
-            finite = np.isfinite(self.features[start : start + _ROWS_AT_ONCE]).all(axis=1)
-            if not finite.all():
+        _refuse_infinite(self.features)
+        if self.variants is not None:
+            wanted = (N_VARIANTS - 1, *self.features.shape)
+            if self.variants.shape != wanted:
                 raise _problem(
-                    f"the features of tile {start + int(finite.argmin())} are NaN or infinite; "
-                    "encode the slide again (a lower precision may have overflowed)"
+                    f"the turned variants have shape {self.variants.shape}; expected {wanted}"
                 )
+            for features in self.variants:
+                _refuse_infinite(features)
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def to_grid(self, *, variant: int = 0) -> "CompressedSlide":
+        """The compressed slide: see ``gigassl.bags.grid.to_grid``."""
+        from gigassl.bags.grid import to_grid
+
+        return to_grid(self, variant=variant)
+
+
+def _refuse_infinite(features: Features) -> None:
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        finite = np.isfinite(features[start : start + _ROWS_AT_ONCE]).all(axis=1)
+        if not finite.all():
+            raise _problem(
+                f"the features of tile {start + int(finite.argmin())} are NaN or infinite; "
+                "encode the slide again (a lower precision may have overflowed)"
+            )
 
 
 def save_bag(bag: Bag, path: Path) -> None:
@@ -101,6 +128,8 @@ def _write(file: h5py.File, features: Float16[np.ndarray, "tile dim"], *, bag: B
     # track_times would put the clock into the file
     stored = file.create_dataset("features", data=features, track_times=False)
     stored.attrs.update({"name": info.slide_id, "savetodir": "", "encoder": info.encoder})
+    if bag.variants is not None:
+        file.create_dataset("variants", data=bag.variants, track_times=False)
     placed = file.create_dataset("coords", data=bag.coords, track_times=False)
     placed.attrs.update(_trident_attributes(info))
     file.attrs.update({"format": FORMAT, "version": VERSION, **attributes_from_info(info)})
@@ -141,6 +170,7 @@ def open_bag(
     coords_unit: CoordsUnit | None = None,
     mpp_l0: float | None = None,
     dim: int | None = None,
+    variants: bool = False,
 ) -> Bag:
     """Reads a bag of ours, TRIDENT, CLAM, STAMP or AtlasPatch; the layout is recognised.
 
@@ -150,6 +180,7 @@ def open_bag(
         coords_unit: unit of STAMP coordinates where the file does not say it.
         mpp_l0: level-0 resolution of the slide in µm/px, where the file does not say it.
         dim: width that the features must have.
+        variants: read the turned and mirrored variants too, where the bag holds them.
 
     Raises:
         SlideError: missing, damaged, unknown layout, wrong width, empty, NaN, or a fact that must
@@ -161,7 +192,7 @@ def open_bag(
     try:
         # on network folders locks may be refused; a finished bag is never written to again
         with h5py.File(path, "r", locking="best-effort") as file:
-            return _read(contents_of(file, wishes), dim=dim)
+            return _read(contents_of(file, wishes), dim=dim, variants=variants)
     except OSError as error:
         _refuse_file(path, error)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -174,11 +205,24 @@ def read_info(path: Path) -> BagInfo:
     Raises:
         SlideError: missing, damaged, or not a bag of ours.
     """
+    return _facts(path)[0]
+
+
+def holds_variants(path: Path) -> bool:
+    """Whether a bag that this package wrote holds turned and mirrored variants.
+
+    Raises:
+        SlideError: missing, damaged, or not a bag of ours.
+    """
+    return _facts(path)[1]
+
+
+def _facts(path: Path) -> tuple[BagInfo, bool]:
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             if file.attrs.get("format") != FORMAT:
                 raise _problem("it is not a bag that gigassl wrote")
-            return info_from_attributes(file.attrs)
+            return info_from_attributes(file.attrs), "variants" in file
     except OSError as error:
         _refuse_file(path, error)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -200,7 +244,7 @@ def _refuse_file(path: Path, error: OSError) -> NoReturn:
     raise _problem(reason, detail=str(error).splitlines()[0]) from error
 
 
-def _read(contents: Contents, *, dim: int | None) -> Bag:
+def _read(contents: Contents, *, dim: int | None, variants: bool) -> Bag:
     shape = contents.features.shape
     # some writers keep a batch axis of one
     tiles_by_dim = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
@@ -217,7 +261,8 @@ def _read(contents: Contents, *, dim: int | None) -> Bag:
     dtype = _memory_type(contents.features.dtype)
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
         features = contents.features.astype(dtype)[()].reshape(tiles_by_dim)
-    return Bag(features=features, coords=coords, info=contents.info)
+    turned = contents.variants[()] if variants and contents.variants is not None else None
+    return Bag(features=features, coords=coords, info=contents.info, variants=turned)
 
 
 def _memory_type(stored: np.dtype[Any]) -> type[np.float16] | type[np.float32]:

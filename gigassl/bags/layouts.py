@@ -43,12 +43,14 @@ class Contents:
         coords: (tile, ≥ 2), x and y first.
         l0_per_unit: level-0 px per unit of ``coords``.
         info: the facts.
+        variants: (7, tile, dim), where ours hold them.
     """
 
     features: h5py.Dataset
     coords: h5py.Dataset
     info: BagInfo
     l0_per_unit: float = 1.0
+    variants: h5py.Dataset | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,9 @@ def _read_ours(file: h5py.File, wishes: Wishes) -> Contents:
         )
     info = info_from_attributes(dict(file.attrs))
     _encoder_name(info.encoder, wishes)
-    return Contents(features=file["features"], coords=file["coords"], info=info)
+    return Contents(
+        features=file["features"], coords=file["coords"], info=info, variants=file.get("variants")
+    )
 
 
 def _is_trident(file: h5py.File) -> bool:

@@ -14,6 +14,7 @@ from gigassl.files import MachineError
 from gigassl.tiles.augmentation import Augmentation, augmented
 from gigassl.tiles.networks import folded
 from gigassl.tiles.records import MAX_BF16_ERROR, EncoderRecord, Precision
+from gigassl.tiles.turns import turned
 
 BACKENDS = ("torch", "openvino")
 DEFAULT_BATCH_SIZE = 16
@@ -116,6 +117,7 @@ class TileEncoder:
         tiles: UInt8[np.ndarray, "tile row col 3"],
         *,
         augmentation: Augmentation | None = None,
+        variant: int = 0,
     ) -> Float32[np.ndarray, "tile dim"]:
         """Features of 1 to ``batch_size`` RGB tiles, which may be of any size in px.
 
@@ -123,9 +125,10 @@ class TileEncoder:
         others come with it nor on what they show.
 
         Args:
-            tiles: square where they are augmented.
+            tiles: square where they are augmented or turned.
             augmentation: applied to all tiles first, on the device; its crop is resized straight
                 to the side that the network takes.
+            variant: all tiles are turned and mirrored first, as ``gigassl.tiles.turns`` numbers it.
 
         Raises:
             ValueError: no tiles, or more than ``batch_size``.
@@ -138,6 +141,8 @@ class TileEncoder:
         try:
             with torch.inference_mode():
                 batch = _padded(tiles, n_tiles=self.batch_size).to(self._tensor_device)
+                # the network wants bytes that lie as those of a tile that was not turned
+                batch = turned(batch, variant, dims=(1, 2)).contiguous()
                 if augmentation is not None:
                     batch = augmented(batch, augmentation, side_px=self.record.input_px)
                 features = self._backend.run(_resized(batch, self.record))
