@@ -13,7 +13,7 @@ from gigassl.tiles.records import ENCODERS, EncoderRecord
 from gigassl.tiles.weights import SUFFIXES, save_checkpoint
 
 VERSION = 1
-SCHEMES = ("timm:", "random:", "hf-hub:")
+SCHEMES = ("timm:", "random:", "hf-hub:", "nic:")
 """What names of encoders begin with that are neither in the table nor files."""
 
 

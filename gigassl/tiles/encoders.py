@@ -24,6 +24,7 @@ from gigassl.tiles.bundled import load_bundled
 from gigassl.tiles.encoder_files import SCHEMES, record_of, whole_and_cut
 from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
 from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
+from gigassl.tiles.nic_encoders import NIC, new_nic_network, nic_encoder
 from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord
 from gigassl.tiles.weights import SUFFIXES, load_checkpoint, tensors_for
 
@@ -71,8 +72,9 @@ def load_encoder(
     """The encoder of that name, ready to encode; an encoder is returned as it is.
 
     Names: a key of the table (``uni``); ``timm:NAME``; ``hf-hub:OWNER/REPO``; ``random:NAME`` with
-    ``?seed=N`` (untrained, a control); a ``.safetensors`` file written by ``save_encoder``;
-    ``FILE::NAME`` for any other checkpoint. ``NAME@layer3`` cuts a ResNet after that stage.
+    ``?seed=N`` (untrained, a control); ``nic:mean-rgb`` (means of the channels, another control); a
+    ``.safetensors`` file written by ``save_encoder``; ``FILE::NAME`` for any other checkpoint.
+    ``NAME@layer3`` cuts a ResNet after that stage.
 
     Raises:
         SettingsError: unknown name, weights that cannot be had, or a setting that cannot be used.
@@ -134,6 +136,8 @@ def _load(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Module]
 
 def _from_scheme(name: str) -> tuple[EncoderRecord, nn.Module]:
     scheme, _, rest = name.partition(":")
+    if name.startswith(NIC) or rest.startswith(NIC):
+        return nic_encoder(name)
     rest, _, query = rest.partition("?")
     if query and (scheme != "random" or not re.fullmatch(r"seed=\d+", query)):
         raise SettingsError(f"encoder '{name}': after '?' only random:NAME?seed=N is understood")
@@ -191,7 +195,7 @@ def _width(network: nn.Module, *, input_px: int, name: str) -> int:
 
 
 def create_network(record: EncoderRecord, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
-    """The bare timm network of a record, uncut; random state elsewhere stays as it was.
+    """The bare network of a record, uncut, by timm or ours; random state elsewhere stays as it was.
 
     Args:
         seed: of the weights that it begins with where it is not pretrained, as timm draws them.
@@ -199,6 +203,8 @@ def create_network(record: EncoderRecord, *, pretrained: bool = False, seed: int
     Raises:
         SettingsError: its weights cannot be had; says how to get access.
     """
+    if record.architecture.startswith(NIC):
+        return new_nic_network(record, seed=seed)
     options: dict[str, Any] = {
         k: _LAYERS.get(v, v) if isinstance(v, str) else v for k, v in record.options.items()
     }

@@ -14,6 +14,7 @@ from gigassl.tiles.encoders import (
     plain_network,
     pooled_network,
 )
+from gigassl.tiles.nic_encoders import NIC, nic_record
 from gigassl.tiles.records import EncoderRecord, Option
 
 _TIMM = "timm:"
@@ -25,8 +26,8 @@ class TileNetwork:
     """Which network is trained, and what it begins as.
 
     Attributes:
-        architecture: timm name, with or without ``timm:``; None takes that of ``init_from``,
-            else ResNet18.
+        architecture: timm name, with or without ``timm:``, or one of ``NIC_NETWORKS`` such as
+            ``nic:vae?code=64``; None takes that of ``init_from``, else ResNet18.
         init_from: tile encoder (name or file) whose weights it begins with; None for random ones.
     """
 
@@ -58,7 +59,13 @@ def begun_network(chosen: TileNetwork, *, sides_px: Sequence[int], seed: int) ->
         SettingsError: unknown name, another architecture than that of the weights, weights that
             cannot be had, or views of a side that the network does not take.
     """
-    begun = _random(chosen, seed=seed) if chosen.init_from is None else _continued(chosen)
+    name = (chosen.architecture or DEFAULT_ARCHITECTURE).removeprefix(_TIMM)
+    if chosen.init_from is not None:
+        begun = _continued(chosen)
+    elif name.startswith(NIC):
+        begun = _random_nic(name, px=sides_px[0], seed=seed)
+    else:
+        begun = _random(name, seed=seed)
     record = replace(begun.record, input_px=sides_px[0])
     network, record = _of_any_side(begun.network, record)
     dims = {side: _width_at(side, network, name=record.architecture) for side in sides_px}
@@ -66,8 +73,14 @@ def begun_network(chosen: TileNetwork, *, sides_px: Sequence[int], seed: int) ->
     return BegunNetwork(network=network, record=replace(record, dim=dims[sides_px[0]]))
 
 
-def _random(chosen: TileNetwork, *, seed: int) -> BegunNetwork:
-    name = (chosen.architecture or DEFAULT_ARCHITECTURE).removeprefix(_TIMM)
+def _random_nic(name: str, *, px: int, seed: int) -> BegunNetwork:
+    # its dense layers are made for tiles of one side
+    separator = "," if "?" in name else "?"
+    record = replace(nic_record(f"{name}{separator}px={px}"), name=name)
+    return BegunNetwork(network=create_network(record, seed=seed), record=record)
+
+
+def _random(name: str, *, seed: int) -> BegunNetwork:
     if whole_and_cut(name)[1]:
         raise _whole(name)
     # facts of the architecture alone: a tag after the dot names weights that are not used
@@ -84,6 +97,7 @@ def _continued(chosen: TileNetwork) -> BegunNetwork:
     architecture = described.get("architecture") or record.architecture.partition(".")[0]
     record = replace(record, architecture=architecture)
     wanted = (chosen.architecture or architecture).removeprefix(_TIMM).partition(".")[0]
+    wanted = wanted.partition("?")[0]
     if wanted != architecture:
         raise SettingsError(
             f"the weights of '{name}' are of the architecture {architecture}, not of {wanted}; "
