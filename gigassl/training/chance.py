@@ -8,7 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-Purpose = Literal["deal", "views", "dropout", "sample", "watch", "exam", "masks"]
+Purpose = Literal[
+    "deal", "views", "dropout", "sample", "watch", "exam", "masks", "pairs", "held-out"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

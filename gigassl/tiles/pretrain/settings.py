@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
-from gigassl.errors import SettingsError
+from gigassl.errors import SettingsError, unknown_name
 from gigassl.tiles.augmentation import AugmentationSettings
 
 Precision = Literal["fp32", "bf16"]
+Schedule = Literal["cosine", "constant", "plateau"]
 Number = int | float
 
 LR_BATCH = 256
@@ -119,6 +120,10 @@ class TilePretrainSettings:
         weight_decay: of weights, not of biases and norms.
         clip_norm: gradients longer than this (all together) are scaled down to it; None for any.
         warmup: share of the steps in which the learning rate rises linearly from 0.
+        schedule: of the learning rate after that: falling to 0 as half a cosine, constant, or
+            falling to a tenth whenever the method's measure on held-out tiles stays where it is.
+        validation: share of the patients whose tiles are held out; the best round's encoder is then
+            the one that does best on these.
         precision: of the network's arithmetic; losses are always computed in fp32.
         seed: of everything random.
     """
@@ -135,6 +140,8 @@ class TilePretrainSettings:
     weight_decay: float = 1e-4
     clip_norm: float | None = None
     warmup: float = 0.05
+    schedule: Schedule = "cosine"
+    validation: float = 0.0
     precision: Precision = "fp32"
     seed: int = 0
 
@@ -157,4 +164,18 @@ class TilePretrainSettings:
             raise SettingsError(
                 "warm-up is a share of the steps from 0 to below 1, and the seed is not negative; "
                 f"got {self.warmup} and {self.seed}"
+            )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        if not 0.0 <= self.validation < 1.0:
+            raise SettingsError(
+                f"a share of the patients from 0 to below 1 is held out; got {self.validation}"
+            )
+        if self.schedule not in get_args(Schedule):
+            raise unknown_name("schedule", self.schedule, known=get_args(Schedule))
+        if self.schedule == "plateau" and not self.validation:
+            raise SettingsError(
+                "the schedule 'plateau' follows what is measured on held-out patients; give "
+                "validation a share of them, such as 0.2"
             )

@@ -102,6 +102,7 @@ class Stepper:
         batch = next(batches)
         self.waited += time.perf_counter() - begin
         self.unreadable += batch.unreadable
+        batch = self.method.prepare(batch, self.chance.own("pairs", number))
         with self.chance.epoch(number, device=self.fabric.device):
             views = self._views(batch, number)
             loss, first, second = self._module(
