@@ -120,7 +120,8 @@ def task_labels(labels: Int64[np.ndarray, " digit"], task: str) -> Int64[np.ndar
     """
     if task not in DIGIT_TASKS:
         raise unknown_name("digit task", task, known=DIGIT_TASKS)
-    return np.array(DIGIT_TASKS[task], np.int64)[labels]
+    classes: Int64[np.ndarray, " digit"] = np.array(DIGIT_TASKS[task], np.int64)[labels]
+    return classes
 
 
 def _of_sklearn() -> DigitSets:
