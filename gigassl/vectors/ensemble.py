@@ -72,6 +72,45 @@ def embed_bag(
         SlideError: another width than the model's, no µm/px where the model needs it, or a vector
             that is zero or not finite.
     """
+    parts, sizes = [], list[int]()
+    for some in packed_views(model, bag, settings=settings):
+        parts.append(_forward(model, some.tiles))
+        sizes += some.sizes
+    views = np.concatenate(parts)
+    weights = np.array(sizes, dtype=np.float64)
+    mean = np.average(views, axis=0, weights=weights)
+    if not np.isfinite(mean).all():
+        raise SlideError("the slide encoder's vector is NaN or infinite", stage="encode")
+    return SlideVector(
+        vector=l2_normalised(mean),
+        n_views=len(sizes),
+        view_spread=_spread(views, mean, weights=weights),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedViews:
+    """Some views of a bag, as a slide encoder takes them.
+
+    Attributes:
+        tiles: of the views, one bag a view.
+        rows: which tile of the bag each of them is.
+        sizes: number of tiles of each view: its weight in the mean.
+    """
+
+    tiles: PackedTiles
+    rows: Int64[np.ndarray, " row"]
+    sizes: tuple[int, ...]
+
+
+def packed_views(
+    model: SlideModel, bag: Bag, *, settings: EnsembleSettings | None = None
+) -> Iterator[PackedViews]:
+    """The views that ``embed_bag`` takes the mean of, as many at a time as memory is bounded to.
+
+    Raises:
+        SlideError: another width than the model's, or no µm/px where the model needs it.
+    """
     settings = settings or EnsembleSettings()
     record = model.record
     if bag.features.shape[1] != record.dim:
@@ -82,20 +121,12 @@ def embed_bag(
     order = in_order(bag.coords, bag.features)
     place = bag.coords[order] - bag.coords.min(axis=0)
     groups = _groups(model, place, settings=settings, slide_id=bag.info.slide_id)
-    parts = [
-        _forward(model, _packed(model, bag, order=order, place=place, groups=together))
-        for together in _chunks(groups)
-    ]
-    views = np.concatenate(parts)
-    weights = np.array([len(group) for group in groups], dtype=np.float64)
-    mean = np.average(views, axis=0, weights=weights)
-    if not np.isfinite(mean).all():
-        raise SlideError("the slide encoder's vector is NaN or infinite", stage="encode")
-    return SlideVector(
-        vector=l2_normalised(mean),
-        n_views=len(groups),
-        view_spread=_spread(views, mean, weights=weights),
-    )
+    for together in _chunks(groups):
+        yield PackedViews(
+            tiles=_packed(model, bag, order=order, place=place, groups=together),
+            rows=order[np.concatenate(together)],
+            sizes=tuple(len(group) for group in together),
+        )
 
 
 def _groups(

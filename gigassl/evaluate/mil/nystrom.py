@@ -45,6 +45,17 @@ class SelfAttention(nn.Module):
         out: Tensor = self.out(mixed.transpose(0, 1).flatten(1))
         return out
 
+    def of_first(self, tokens: Float[Tensor, "token width"]) -> Float[Tensor, " token"]:
+        """How much the first token takes from each, mean over heads; sums to one where exact."""
+        query, key, _ = self._heads(tokens)
+        if len(tokens) > self.exact_tokens:
+            first, inverse, to_tokens = _factors(query, key, landmarks=self.landmarks)
+            taken = first[:, :1] @ inverse @ to_tokens
+        else:
+            likeness = query[:, :1].float() @ key.float().transpose(1, 2)
+            taken = (likeness * query.shape[2] ** -0.5).softmax(dim=2)
+        return taken.mean(dim=0)[0]
+
     def _heads(self, tokens: Float[Tensor, "token width"]) -> tuple[Heads, Heads, Heads]:
         three = self.three(tokens).reshape(len(tokens), 3, self.heads, -1)
         query, key, value = three.permute(1, 2, 0, 3)
@@ -82,15 +93,27 @@ def nystrom(query: Heads, key: Heads, value: Heads, *, landmarks: int) -> Heads:
     Args:
         landmarks: number of runs; at most one a token.
     """
+    to_landmarks, inverse, to_tokens = _factors(query, key, landmarks=landmarks)
+    return to_landmarks @ (inverse @ (to_tokens @ value.float()))
+
+
+def _factors(
+    query: Heads, key: Heads, *, landmarks: int
+) -> tuple[
+    Float[Tensor, "head token landmark"],
+    Float[Tensor, "head landmark landmark"],
+    Float[Tensor, "head landmark token"],
+]:
+    """The three matrices whose product stands for the attention of every token to every token."""
     n_tokens = query.shape[1]
-    query, key, value = query.float(), key.float(), value.float()
+    query, key = query.float(), key.float()
     run = torch.arange(n_tokens, device=query.device) * min(landmarks, n_tokens) // n_tokens
     query = query * query.shape[2] ** -0.5
     few_queries, few_keys = (_mean_of_runs(tokens, run) for tokens in (query, key))
     to_landmarks = (query @ few_keys.transpose(1, 2)).softmax(dim=2)
     among = (few_queries @ few_keys.transpose(1, 2)).softmax(dim=2)
     to_tokens = (few_queries @ key.transpose(1, 2)).softmax(dim=2)
-    return to_landmarks @ (pseudo_inverse(among) @ (to_tokens @ value))
+    return to_landmarks, pseudo_inverse(among), to_tokens
 
 
 def _mean_of_runs(tokens: Heads, run: Tensor) -> Float[Tensor, "head landmark length"]:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from gigassl.evaluate.mil.nystrom import SelfAttention
@@ -53,14 +53,33 @@ class TransMil(nn.Module):
         said = [self._class_token(tiles) for tiles in bags.split(self.embed(bags.features))]
         return plain_reading(self.head(self.norm(torch.stack(said))).float())
 
+    def weights(self, bags: PackedBags) -> Float32[Tensor, " tile"]:
+        """How much the class token takes from each tile in the last layer, mean over heads.
+
+        In short bags the weights of a bag and of the class token itself sum to one; where attention
+        is approximated, so are they. A tile that fills up the square counts with its copy.
+        """
+        found = []
+        for tiles in bags.split(self.embed(bags.features)):
+            last: Layer = self.layers[1]  # type: ignore[assignment]
+            taken = last.attention.of_first(last.norm(self._tokens(tiles)))[1:]
+            n_tiles = len(tiles)
+            copies = taken[n_tiles:]
+            padded = torch.cat([copies, copies.new_zeros(n_tiles - len(copies))])
+            found.append(taken[:n_tiles] + padded)
+        return torch.cat(found).float()
+
     def _class_token(self, tiles: Float[Tensor, "tile width"]) -> Float[Tensor, " width"]:
+        out: Tensor = self.layers[1](self._tokens(tiles))[0]
+        return out
+
+    def _tokens(self, tiles: Float[Tensor, "tile width"]) -> Float[Tensor, "token width"]:
+        """The tokens as the last layer takes them, the class token first."""
         side = math.isqrt(len(tiles) - 1) + 1
         square = torch.cat([tiles, tiles[: side * side - len(tiles)]])
         tokens = torch.cat([self.token.value.to(square.dtype), square])
         tokens = self.layers[0](tokens)
-        tokens = torch.cat([tokens[:1], self.position(tokens[1:], side=side)])
-        out: Tensor = self.layers[1](tokens)[0]
-        return out
+        return torch.cat([tokens[:1], self.position(tokens[1:], side=side)])
 
 
 class ClassToken(nn.Module):
