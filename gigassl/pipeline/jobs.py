@@ -39,6 +39,8 @@ class RunOptions:
         overviews: folder for a PNG per slide with tissue contour and kept tiles.
         bag_encoder: name of the tile encoder of foreign bags whose file does not say it.
         coords_unit: unit of the coordinates of foreign bags without one: "um" or "px".
+        variants: encode the eight turned and mirrored variants of each slide, or read those that
+            its bag holds, instead of the slide as it lies only.
     """
 
     workers: int | None = None
@@ -49,6 +51,7 @@ class RunOptions:
     overviews: Path | None = None
     bag_encoder: str | None = None
     coords_unit: CoordsUnit | None = None
+    variants: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -119,6 +122,7 @@ class SlideJob:
         slides = encode_slides(
             sources, prepare=self.prepare, encoder=self.encoder, progress=progress,
             workers=self.options.workers or default_workers(self.encoder.device),
+            variants=self.options.variants,
         )  # fmt: skip
         with closing(slides):
             for slide in slides:
@@ -173,7 +177,7 @@ class BagJob:
     def _read(self, source: CohortSlide) -> Bag:
         return open_bag(
             source.path, encoder=self.options.bag_encoder, coords_unit=self.options.coords_unit,
-            mpp_l0=source.mpp or self.default_mpp,
+            mpp_l0=source.mpp or self.default_mpp, variants=self.options.variants,
         )  # fmt: skip
 
     def _open_one(self, source: CohortSlide) -> Bag:

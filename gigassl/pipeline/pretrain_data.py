@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class TrainingData:
 
 def training_data(
     source: Path | Cohort, *, options: RunOptions | None = None, default_mpp: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, on_grid: bool = False,
 ) -> TrainingData:  # fmt: skip
     """Opens a bank (which stays on disk), or reads a collection of bags into memory.
 
@@ -57,13 +57,15 @@ def training_data(
         source: folder of a bank; or folder or CSV of bags, ours or other tools'.
         options: for bags: workers, names and units that other tools' files do not say.
         default_mpp: level-0 µm/px of slides of which neither bag nor table says it.
+        on_grid: of bags, compressed slides: with the cells of their tiles, and with their turned
+            variants where they hold them. A bank, whose tiles are drawn, is none.
 
     Raises:
-        SettingsError: neither of the two, or bags of different kinds.
+        SettingsError: neither of the two, or bags of different kinds, or that lie on no grid.
     """
     if isinstance(source, Path) and (source / CARD).is_file():
         return _of_bank(open_bank(source))
-    options = options or RunOptions()
+    options = replace(options or RunOptions(), variants=on_grid)
     cohort = source if isinstance(source, Cohort) else read_cohort(source)
     if not all(is_bag(slide.path) for slide in cohort.slides):
         raise SettingsError(
@@ -71,7 +73,7 @@ def training_data(
             "`gigassl encode SLIDES -o bank --augmentations 50 --tiles 256`"
         )
     job = BagJob(cohort.slides, options=options, default_mpp=default_mpp)
-    return _of_bags(job, cohort, progress=progress or Silent())
+    return _of_bags(job, cohort, progress=progress or Silent(), on_grid=on_grid)
 
 
 def _of_bank(bank: Bank) -> TrainingData:
@@ -93,7 +95,7 @@ def _of_bank(bank: Bank) -> TrainingData:
     )
 
 
-def _of_bags(job: BagJob, cohort: Cohort, *, progress: Progress) -> TrainingData:
+def _of_bags(job: BagJob, cohort: Cohort, *, progress: Progress, on_grid: bool) -> TrainingData:
     failures, found = missing_files(cohort), list[tuple[CohortSlide, Bag]]()
     progress.started(len(cohort.slides))
     with closing(job.outcomes(cohort.slides, progress=progress)) as outcomes:
@@ -107,7 +109,9 @@ def _of_bags(job: BagJob, cohort: Cohort, *, progress: Progress) -> TrainingData
     made_of: list[Any] = [[s.slide_id, s.patient_id, b.info.inputs_digest] for s, b in found]
     return TrainingData(
         store=store_of_bags(
-            [bag for _, bag in found], patient_ids=[s.patient_id for s, _ in found]
+            [bag for _, bag in found],
+            patient_ids=[s.patient_id for s, _ in found],
+            on_grid=on_grid,
         ),
         facts=job.gives,
         digest=digest_of_settings({"bags": plain(job.settings), "slides": made_of}),

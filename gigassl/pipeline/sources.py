@@ -66,7 +66,11 @@ def outcome_of_slide(slide: SlideInHand, facts: RunFacts) -> Outcome:
         effective_mpp=grid.plan.mpp,
         overlap_px=facts.grid.overlap_px,
     )
-    bag = Bag(features=slide.features, coords=grid.coords, info=info)
+    features = slide.features
+    bag = Bag(
+        features=features[0], coords=grid.coords, info=info,
+        variants=features[1:] if len(features) > 1 else None,
+    )  # fmt: skip
     return Outcome(source=source, bag=bag)
 
 

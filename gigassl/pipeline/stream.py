@@ -17,6 +17,7 @@ from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.grid import TileGrid
 from gigassl.tiles.engine import TileEncoder
+from gigassl.tiles.turns import N_VARIANTS
 
 # slides opened ahead of the one that is being read: hides opening, thumbnail and tissue finding
 _OPEN_AHEAD = 2
@@ -28,12 +29,13 @@ Prepare = Callable[[CohortSlide], PreparedSlide]
 class SlideInHand:
     """One slide on its way: opened, its features filled in batch by batch, or failed.
 
+    ``features`` are those of the slide as it lies, and of its turned variants if they are wanted.
     Once handed out, ``prepared`` is closed for reading; its facts and its grid stay usable.
     """
 
     source: CohortSlide
     prepared: PreparedSlide | None = None
-    features: Float16[np.ndarray, "tile dim"] | None = None
+    features: Float16[np.ndarray, "variant tile dim"] | None = None
     failure: SlideError | None = None
 
 
@@ -49,7 +51,7 @@ class _Read:
 
 def encode_slides(
     sources: Sequence[CohortSlide], *, prepare: Prepare, encoder: TileEncoder, workers: int,
-    progress: Progress,
+    progress: Progress, variants: bool = False,
 ) -> Generator[SlideInHand, None, None]:  # fmt: skip
     """Yields every slide, in the order given, with float16 features or with its failure.
 
@@ -57,17 +59,31 @@ def encode_slides(
     number of batches, across the border of slides. Batches are cut per slide, so features depend
     neither on the neighbours in the run nor on ``workers``.
 
+    Args:
+        variants: encode every batch eight times, turned and mirrored (``gigassl.tiles.turns``); it
+            is read once.
+
     Raises:
         MachineError: disk, memory or file handles, which would hit every slide alike.
     """
     in_flight: deque[_Read] = deque()
+    how = _Encoding(encoder=encoder, n_variants=N_VARIANTS if variants else 1, progress=progress)
     with reading(sources, prepare=prepare, workers=workers, in_flight=in_flight) as ahead:
         for read in _reads(ahead.slides, readers=ahead.readers, batch_size=encoder.batch_size):
             in_flight.append(read)
             if len(in_flight) > workers + 1:
-                yield from _encode(in_flight.popleft(), encoder=encoder, progress=progress)
+                yield from _encode(in_flight.popleft(), how)
         while in_flight:
-            yield from _encode(in_flight.popleft(), encoder=encoder, progress=progress)
+            yield from _encode(in_flight.popleft(), how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Encoding:
+    """What turns tiles into features, and how often."""
+
+    encoder: TileEncoder
+    n_variants: int
+    progress: Progress
 
 
 @runtime_checkable
@@ -154,7 +170,7 @@ def _reads(
             )
 
 
-def _encode(read: _Read, *, encoder: TileEncoder, progress: Progress) -> Iterator[SlideInHand]:
+def _encode(read: _Read, how: _Encoding) -> Iterator[SlideInHand]:
     """Encodes one batch; yields the slide when this was its last."""
     slide = read.slide
     if read.tiles is not None and slide.failure is not None:
@@ -163,18 +179,24 @@ def _encode(read: _Read, *, encoder: TileEncoder, progress: Progress) -> Iterato
             wait([read.tiles])
     elif read.tiles is not None:
         with failing(slide):
-            _fill(slide, encoder.encode(read.tiles.result()), start=read.start)
-            progress.tiles_done(min(encoder.batch_size, len(_grid(slide)) - read.start))
+            tiles = read.tiles.result()
+            for variant in range(how.n_variants):
+                features = how.encoder.encode(tiles, variant=variant)
+                _fill(slide, features, start=read.start, variant=variant, of=how.n_variants)
+            how.progress.tiles_done(len(tiles))
     if read.is_last:
         close(slide)
-        progress.slide_done(slide.source.slide_id, failed=slide.failure is not None)
+        how.progress.slide_done(slide.source.slide_id, failed=slide.failure is not None)
         yield slide
 
 
-def _fill(slide: SlideInHand, features: Float32[np.ndarray, "tile dim"], *, start: int) -> None:
+def _fill(
+    slide: SlideInHand, features: Float32[np.ndarray, "tile dim"], *, start: int, variant: int,
+    of: int,
+) -> None:  # fmt: skip
     """Stores a batch's features as float16, the precision of bags on disk."""
     if slide.features is None:
-        slide.features = np.empty((len(_grid(slide)), features.shape[1]), dtype=np.float16)
+        slide.features = np.empty((of, len(_grid(slide)), features.shape[1]), dtype=np.float16)
     with np.errstate(over="ignore"):
         half = features.astype(np.float16)
     if not np.isfinite(half).all():
@@ -182,7 +204,7 @@ def _fill(slide: SlideInHand, features: Float32[np.ndarray, "tile dim"], *, star
             f"the tile encoder gave features beyond float16 (to {np.abs(features).max():.3g})",
             stage="encode",
         )
-    slide.features[start : start + len(half)] = half
+    slide.features[variant, start : start + len(half)] = half
 
 
 def _grid(slide: SlideInHand) -> TileGrid:

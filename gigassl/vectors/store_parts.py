@@ -20,6 +20,7 @@ def subset(store: TileStore, slides: Int64[np.ndarray, " slide"]) -> TileStore:
         um_per_unit=store.um_per_unit[rows],
         first=store.first[rows],
         count=store.count[rows],
+        shapes=None if store.shapes is None else store.shapes[rows],
         slide_ids=tuple(store.slide_ids[i] for i in slides),
         patient_ids=tuple(store.patient_ids[i] for i in slides),
     )

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, Shaped
+from jaxtyping import Float, Float32, Int32, Int64, Shaped
 from torch import Tensor
 
 from gigassl.bags.bag import Bag
 from gigassl.bags.bank import Bank
 from gigassl.errors import SettingsError
+from gigassl.vectors.grid_groups import grid_groups
 
 SAME_SIZE = 0.02
 """Resolutions and tile sizes that differ by less (relative) count as equal."""
@@ -20,7 +21,8 @@ SAME_SIZE = 0.02
 class TileStore:
     """Tiles of all slides, row behind row; each slide has one or more groups of rows.
 
-    A group is one augmentation of a slide; plain bags have a single one.
+    A group is one augmentation of a slide; plain bags have a single one. Compressed slides (bags on
+    their grid) have one, or all eight turned variants; the first is the slide as it lies.
 
     Attributes:
         features: one row a tile, float16 or float32; may be memory-mapped, may lie on a GPU.
@@ -30,6 +32,8 @@ class TileStore:
         count: number of rows of each group, at least one.
         slide_ids, patient_ids: one a slide.
         tile_um: side of a tile in µm.
+        cells: (row, column) of each tile on its variant's grid; None but for compressed slides.
+        shapes: rows and columns of the grid of each group; None as above.
     """
 
     features: Float[Tensor, "row dim"]
@@ -40,6 +44,8 @@ class TileStore:
     slide_ids: tuple[str, ...]
     patient_ids: tuple[str, ...]
     tile_um: float
+    cells: Int32[Tensor, "row 2"] | None = None
+    shapes: Int64[Tensor, "slide augmentation 2"] | None = None
 
     def __len__(self) -> int:
         return len(self.slide_ids)
@@ -61,23 +67,30 @@ class TileStore:
 
     def to(self, device: torch.device | str) -> "TileStore":
         """The whole store in the memory of a device."""
-        moved = ("features", "coords", "um_per_unit", "first", "count")
-        return replace(self, **{name: getattr(self, name).to(device) for name in moved})
+        moved = ("features", "coords", "um_per_unit", "first", "count", "cells", "shapes")
+        found = {name: getattr(self, name) for name in moved}
+        return replace(
+            self, **{name: each.to(device) for name, each in found.items() if each is not None}
+        )
 
 
 def store_of_bags(
-    bags: Sequence[Bag], *, patient_ids: Sequence[str], tile_um: float | None = None
-) -> TileStore:
+    bags: Sequence[Bag], *, patient_ids: Sequence[str], tile_um: float | None = None,
+    on_grid: bool = False,
+) -> TileStore:  # fmt: skip
     """A store of plain bags, ours or other tools': one group a slide, features in float16.
 
     Args:
         bags: one a slide, of one tile encoder at one resolution.
         patient_ids: one a bag.
         tile_um: side of a tile in µm where the bags do not say it.
+        on_grid: a store of compressed slides: with cells, and with a group for each of the turned
+            variants where the bags hold them.
 
     Raises:
         SettingsError: no bags, or one without µm/px or tile size, or of another tile encoder,
-            width, resolution or tile size than the first; or too large for float16.
+            width, resolution or tile size than the first; or too large for float16. On a grid:
+            tiles that lie on none, or variants in some bags and not in others.
     """
     if not bags or len(bags) != len(patient_ids):
         raise SettingsError(
@@ -88,16 +101,22 @@ def store_of_bags(
     for bag, side in zip(bags, sides, strict=True):
         _refuse_other_kind(bags[0], bag)
         _refuse_other_size("tile sizes", (sides[0], side), slides=_names(bags[0], bag))
-    count = np.array([len(bag) for bag in bags], dtype=np.int64)
+    groups = grid_groups(bags) if on_grid else None
+    n_groups = 1 if groups is None else groups.shapes.shape[1]
+    count = torch.tensor([len(bag) for bag in bags])[:, None].expand(-1, n_groups)
     return TileStore(
-        features=torch.from_numpy(np.concatenate([_as_float16(bag) for bag in bags])),
-        coords=torch.from_numpy(np.concatenate([bag.coords for bag in bags])),
+        features=torch.from_numpy(np.concatenate([_rows(bag, n_groups) for bag in bags])),
+        coords=torch.from_numpy(
+            np.concatenate([bag.coords for bag in bags]) if groups is None else groups.coords
+        ),
         um_per_unit=torch.tensor([bag.info.mpp_l0 for bag in bags], dtype=torch.float32),
-        first=torch.from_numpy(np.cumsum(count) - count)[:, None],
-        count=torch.from_numpy(count)[:, None],
+        first=(count.flatten().cumsum(0) - count.flatten()).view(count.shape),
+        count=count.contiguous(),
         slide_ids=tuple(bag.info.slide_id for bag in bags),
         patient_ids=tuple(patient_ids),
         tile_um=sides[0],
+        cells=None if groups is None else torch.from_numpy(groups.cells),
+        shapes=None if groups is None else torch.from_numpy(groups.shapes),
     )
 
 
@@ -196,6 +215,14 @@ def _differ(what: str, values: str, *, slides: str) -> SettingsError:
 
 def _names(first: Bag, other: Bag) -> str:
     return f"slides '{first.info.slide_id}' and '{other.info.slide_id}'"
+
+
+def _rows(bag: Bag, n_groups: int) -> np.ndarray:
+    """The features of all groups of a bag, one behind the other."""
+    features = _as_float16(bag)
+    if n_groups == 1 or bag.variants is None:
+        return features
+    return np.concatenate([features, bag.variants.reshape(-1, features.shape[1])])
 
 
 def _as_float16(bag: Bag) -> np.ndarray:

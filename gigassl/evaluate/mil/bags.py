@@ -31,7 +31,8 @@ class Standard:
 class BagReader:
     """Reads bags of a store; float16 features on disk stay there, a batch becomes float32.
 
-    A bag is all tiles of a slide; of a bank, those of all its augmentations.
+    A bag is all tiles of a slide; of a bank, those of all its augmentations. Of compressed slides,
+    whose other groups are the same tiles turned, it is the first group.
 
     Attributes:
         store: of all slides.
@@ -45,7 +46,10 @@ class BagReader:
 
     @cached_property
     def _spans(self) -> list[Spans]:
-        first, count = self.store.first.tolist(), self.store.count.tolist()
+        n_groups = 1 if self.store.cells is not None else self.store.first.shape[1]
+        first, count = (
+            groups[:, :n_groups].tolist() for groups in (self.store.first, self.store.count)
+        )
         return [_merged(zip(*spans, strict=True)) for spans in zip(first, count, strict=True)]
 
     def n_tiles(self, slide: int) -> int:
@@ -63,7 +67,10 @@ class BagReader:
             max_tiles: so many tiles of longer bags are drawn; they keep their order.
             generator: of the draw.
         """
-        bags = [self._tiles(slide, max_tiles, generator) for slide in slides]
+        return self.packed([self._tiles(slide, max_tiles, generator) for slide in slides])
+
+    def packed(self, bags: list[Float[Tensor, "_ dim"]]) -> PackedBags:
+        """Tiles of some bags as they lie in the store, packed, on the device, standardised."""
         packed = packed_bags([tiles.to(self.device, non_blocking=True) for tiles in bags])
         if self.standard is not None:
             tiles = packed.features[: packed.n_tiles]

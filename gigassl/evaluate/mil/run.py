@@ -19,6 +19,7 @@ from gigassl.evaluate.task import Kind, Task, rows_of
 from gigassl.evaluate.vector_set import Control
 from gigassl.vectors.matmul import fast_matmul
 from gigassl.vectors.placement import placed
+from gigassl.vectors.store_parts import subset
 from gigassl.vectors.tile_store import TileStore
 
 SURVIVAL_BATCH = 32
@@ -132,21 +133,14 @@ def reader_of(task: Task, store: TileStore, *, device: str = "auto") -> BagReade
         SettingsError: a slide without a bag, features that are not finite, or a device that is not
             there.
     """
-    rows = torch.from_numpy(rows_of(store.slide_ids, task.slide_ids))
+    rows = rows_of(store.slide_ids, task.slide_ids)
     if (rows < 0).any():
         lost = [name for name, row in zip(task.slide_ids, rows.tolist(), strict=True) if row < 0]
         raise SettingsError(
             f"{len(lost)} of {len(task)} slides of task '{task.name}' have no bag, first "
             f"'{lost[0]}'; leave them out, or encode them"
         )
-    mine = replace(
-        store,
-        um_per_unit=store.um_per_unit[rows],
-        first=store.first[rows],
-        count=store.count[rows],
-        slide_ids=task.slide_ids,
-        patient_ids=task.patient_ids,
-    )
+    mine = replace(subset(store, rows), patient_ids=task.patient_ids)
     where = _device(device)
     reader = BagReader(store=placed(mine, where), device=where)
     _refuse_infinite(reader, task)
