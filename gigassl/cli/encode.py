@@ -41,6 +41,14 @@ def encode_command(
     slide_dir: opt.SlideDir = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    variants: Annotated[
+        bool,
+        typer.Option(
+            "--variants",
+            help="Also encode every tile turned and mirrored, 8 variants in all: for nic-cnn.",
+            rich_help_panel=opt.TILES,
+        ),
+    ] = False,
     augmentations: Annotated[
         int | None,
         typer.Option(
@@ -86,6 +94,7 @@ def encode_command(
     """Encode slides into bags: one .h5 a slide with tile features and coordinates.
 
     The layout is TRIDENT's, which CLAM, TRIDENT and torchmil users can read.
+    With --variants: compressed slides in eight turned variants, for `gigassl mil --models nic-cnn`.
     With --augmentations: a bank of augmented bags, for `gigassl pretrain`.
     """
     from gigassl.pipeline.bank import BankSettings, encode_bank, estimate_bank
@@ -102,8 +111,13 @@ def encode_command(
     )  # fmt: skip
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
-        overviews=overviews,
+        overviews=overviews, variants=variants,
     )  # fmt: skip
+    if variants and draws is not None:
+        raise SettingsError(
+            "--variants is for bags, --augmentations for a bank, whose tiles --turn-tiles turns; "
+            "give one of the two"
+        )
     cohort = read_cohort(source, slide_dir=slide_dir)
     encoder = load_encoder(
         tile_encoder or DEFAULT_ENCODER, backend=backend, device=device, precision=precision,

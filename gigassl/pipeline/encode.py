@@ -4,7 +4,7 @@ import logging
 from contextlib import closing
 from pathlib import Path
 
-from gigassl.bags.bag import read_info, save_bag
+from gigassl.bags.bag import holds_variants, read_info, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.errors import SettingsError, SlideError
 from gigassl.pipeline.embed import DEFAULT_ENCODER
@@ -13,6 +13,7 @@ from gigassl.pipeline.failures import Failure, missing_files, save_failures
 from gigassl.pipeline.jobs import RunOptions, SlideJob
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
+from gigassl.pipeline.variants_space import say_space
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
@@ -28,7 +29,8 @@ def encode(
     """Encodes slides into ``folder/<slide_id>.h5`` (TRIDENT layout with our attributes).
 
     A rerun encodes only what is missing, changed or was made with other settings; failures are
-    listed in ``folder/failures.csv``.
+    listed in ``folder/failures.csv``. With ``options.variants`` the bags also hold the features of
+    the tiles in the seven other turned and mirrored variants of the slide.
 
     Args:
         source: folder, file or CSV of slides (see ``read_cohort``).
@@ -67,6 +69,8 @@ def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progres
     n_reused = len(cohort) - len(todo)
     if n_reused:
         log.info("%d of %d slides are done already; %d to do", n_reused, len(cohort), len(todo))
+    if job.options.variants:
+        say_space(todo, folder, prepare=job.prepare, dim=job.encoder.dim)
     failures = missing_files(cohort)
     n_new, interrupted = 0, False
     progress.started(len(todo))
@@ -100,6 +104,8 @@ def _is_done(slide: CohortSlide, folder: Path, *, job: SlideJob) -> bool:
         return False
     try:
         info = read_info(path)
+        if job.options.variants and not holds_variants(path):
+            return False
         inputs = inputs_digest(slide, masks=job.options.masks)
     except (SlideError, OSError):
         return False  # damaged or foreign: encoded anew, and written whole over it
