@@ -19,6 +19,8 @@ PRETRAINED_ON = "pretrained_on"
 
 Stage = Literal["slide_encoder", "tile_encoder"]
 
+_UNTRAINED = ("random:", "mean-rgb", "nic:mean-rgb")
+
 
 def slides_record(
     slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str = ""
@@ -174,7 +176,7 @@ def _exposure(stage: Stage, variants: Sequence[Mapping[str, Any]]) -> Exposure:
             patients=frozenset(p for record in listed for p in record.get("patients", ())),
             begun_from=next((r["begun_from"] for r in listed if "begun_from" in r), ""),
         )
-    untrained = (stage == "slide_encoder" and name in POOLINGS) or name.startswith("random:")
+    untrained = (stage == "slide_encoder" and name in POOLINGS) or name.startswith(_UNTRAINED)
     slides = frozenset[str]() if untrained else None
     return Exposure(stage=stage, name=name, slides=slides, published=published(name))
 

@@ -50,6 +50,12 @@ PUBLISHED: Mapping[str, Published] = {
     "giga-ssl": Published(
         said="the diagnostic slides of TCGA", url="https://arxiv.org/abs/2212.03273", tcga=True
     ),
+    "nic-bigan": Published(
+        said="patches of 60 slides of Camelyon16, 40 of TUPAC16, which are of TCGA, and 74 of "
+        "rectum",
+        url="https://arxiv.org/abs/1811.02840",
+        tcga=True,
+    ),
     "uni": Published(
         said="Mass-100K (MGH, BWH, GTEx), without TCGA, CPTAC, PAIP, CAMELYON and PANDA",
         url="https://huggingface.co/MahmoodLab/UNI",

@@ -68,7 +68,7 @@ def encoder_vectors(
             batch_size=options.batch_size,
         )  # fmt: skip
         yield _encoded(encoder, title, job, options=options, progress=progress, twin=False)
-        if options.controls and encoder.record.source != "random":
+        if options.controls and encoder.record.source not in ("random", "none"):
             twin = random_twin(encoder)
             del encoder
             yield _encoded(twin, title, job, options=options, progress=progress, twin=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from gigassl.errors import SettingsError
 
-Source = Literal["bundled", "hub", "timm", "random", "file"]
+Source = Literal["bundled", "hub", "timm", "random", "file", "none"]
 Pooling = Literal["avg", "cls", "cls+mean-patch", "network"]
 Precision = Literal["fp32", "bf16"]
 Option = str | int | float | bool
@@ -29,7 +29,8 @@ class EncoderRecord:
 
     Attributes:
         name: as users and bags call it.
-        source: where weights come from ("bundled": inside a package; "random": nowhere).
+        source: where weights come from ("bundled": inside a package; "random": nowhere; "none": it
+            has no weights).
         repo: the hub repository, or the path or seed; empty where the name says it.
         architecture: timm name of the network.
         options: keyword arguments of that network; layer classes by name.
@@ -194,6 +195,18 @@ _ROWS = (
         url="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
         mean=HALF[0],
         std=HALF[1],
+    ),
+    # the control of neural image compression: colours, and no shapes
+    EncoderRecord(
+        name="mean-rgb",
+        source="none",
+        architecture="nic:mean-rgb",
+        dim=3,
+        mean=HALF[0],
+        std=HALF[1],
+        interpolation="bilinear",
+        licence="none, as it has no weights",
+        url="https://arxiv.org/abs/1811.02840",
     ),
     _hub("MahmoodLab/UNI", "vit_large_patch16_224", 1024, name="uni", options=_UNI,
          interpolation="bilinear", mpp_basis="magnification", licence=_ND, gated=True),

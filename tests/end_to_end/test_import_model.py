@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 
 from gigassl.vectors.slide_model import load_slide_model
 from tests.end_to_end.conftest import Run
+from tests.tiles.keras_by_hand import published_layers, write_keras
 from tests.vectors.published import (
     golden_checkpoint,
     needs_golden,
@@ -82,3 +83,28 @@ def test_another_kind_of_output_is_refused(run: Run, tmp_path: Path) -> None:
     done = run("import-model", source, "-o", tmp_path / "m.pth")
     assert done.code == 2
     assert ".safetensors" in done.err
+
+
+def test_a_keras_tile_encoder_is_imported_and_inspected(run: Run, tmp_path: Path) -> None:
+    source = write_keras(tmp_path / "encoder.h5", published_layers(code=7))
+    out = tmp_path / "e.safetensors"
+    done = run("import-model", source, "-o", out)
+    assert done.code == 0, done.err
+    assert "e, tiles of 22 px at 0.5 µm/px → 7-d features, digest" in done.out
+    card = json.loads(run("inspect", out, "--json").out)["card"]
+    assert (card["record"]["architecture"], card["record"]["dim"]) == ("nic:bigan", 7)
+    assert card["training"]["imported_from"] == "encoder.h5"
+    again = run("import-model", source, "-o", tmp_path / "f.safetensors", "--mpp", 1, "--json")
+    assert json.loads(again.out)["record"]["mpp"] == 1.0
+
+
+def test_options_of_slide_encoders_are_refused_with_a_tile_encoder(
+    run: Run, tmp_path: Path
+) -> None:
+    source = write_keras(tmp_path / "encoder.h5", published_layers())
+    done = run("import-model", source, "-o", tmp_path / "e.safetensors", "--tile-encoder", "uni")
+    assert done.code == 2
+    assert "--tile-encoder and --pca belong to slide encoders" in done.err
+    done = run("import-model", source, "-o", tmp_path / "e.pt")
+    assert done.code == 2
+    assert "tile encoders are .safetensors files" in done.err

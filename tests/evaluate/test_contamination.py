@@ -66,6 +66,7 @@ def test_none_seen_is_said_and_a_pooling_saw_none() -> None:
     pooled, _ = exposures(of("mean", ""))
     assert pooled.slides == frozenset()
     assert len(contamination(of("mean+std", "random:resnet18?seed=1"), **TEST)) == 0
+    assert len(contamination(of("mean+std", "mean-rgb"), **TEST)) == 0
 
 
 def test_of_published_encoders_the_cohort_is_said() -> None:
