@@ -54,10 +54,22 @@ def _list_encoders(*, as_json: bool) -> None:
 
 def inspect_command(
     file: Annotated[Path, typer.Argument(help="Vectors table, bag, bank, model or slide.")],
+    mosaic: Annotated[
+        Path | None,
+        typer.Option(help="Of a bag: write a PNG of all channels of its features, on its grid."),
+    ] = None,
+    colours: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a bag: write a PNG of its grid, coloured by three principal components."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a file is, what it holds, and where it came from."""
-    from gigassl.pipeline.inspection import as_text, inspect
+    from gigassl.pipeline.inspection import as_text, draw_bag, inspect
 
     found = inspect(file)
+    if mosaic is not None or colours is not None:
+        draw_bag(file, mosaic=mosaic, colours=colours)
     typer.echo(json_module.dumps(found, indent=2, ensure_ascii=False) if json else as_text(found))

@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from gigassl.bags.bag import open_bag
+from gigassl.bags.bag import Bag, holds_variants, open_bag
 from gigassl.bags.bank import open_bank
+from gigassl.bags.grid import step_px, value_ratio
+from gigassl.bags.lattice import tile_cells
 from gigassl.digests import plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import counted
 from gigassl.evaluate.frozen import KIND as FROZEN_PROBE
 from gigassl.evaluate.predictions import is_predictions, open_predictions
 from gigassl.pipeline.bank_estimate import gigabytes
-from gigassl.slides.cohort import SLIDE_SUFFIXES
+from gigassl.report.mosaic import save_colours, save_mosaic
+from gigassl.slides.cohort import SLIDE_SUFFIXES, is_bag
 from gigassl.slides.description import describe_slide
+from gigassl.tiles.turns import N_VARIANTS
 from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.table import open_table
 
@@ -78,18 +82,62 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _bag(path: Path) -> dict[str, Any]:
-    try:
-        bag = open_bag(path)
-    except SlideError:
-        # what a foreign file leaves unsaid matters when it is embedded, not here
-        bag = open_bag(path, encoder="(not said)", coords_unit="px")
+    bag = _open(path)
+    ours = bag.info.layout == "gigassl"
     return {
         "kind": f"bag ({bag.info.layout} layout)",
         "tiles": len(bag),
         "dim": int(bag.features.shape[1]),
         "dtype": str(bag.features.dtype),
+        "grid": _grid(bag),
+        "variants": N_VARIANTS if ours and holds_variants(path) else 1,
         "info": plain(bag.info),
     }
+
+
+def _open(path: Path) -> Bag:
+    try:
+        return open_bag(path)
+    except SlideError:
+        # what a foreign file leaves unsaid matters when it is embedded, not here
+        return open_bag(path, encoder="(not said)", coords_unit="px")
+
+
+def _grid(bag: Bag) -> dict[str, Any] | str:
+    """The compressed slide that the bag is, or why it is none."""
+    try:
+        found = tile_cells(bag)
+    except SlideError as error:
+        return f"none: {error.reason}"
+    ratio = value_ratio(step_px=step_px(bag), dim=bag.features.shape[1])
+    return {
+        "rows": found.shape[0],
+        "columns": found.shape[1],
+        "step_l0": round(found.step_l0, 3),
+        "values of the pixels a value of the features": ratio,
+        "bytes of the pixels a byte of the features": None if ratio is None else ratio / 2,
+    }
+
+
+def draw_bag(path: Path, *, mosaic: Path | None = None, colours: Path | None = None) -> None:
+    """Draws a bag as a compressed slide: all channels, or three principal components as colours.
+
+    Raises:
+        SettingsError: it is no bag, or its tiles lie on no grid.
+        MachineError: a picture cannot be written.
+    """
+    if not is_bag(path) or not path.is_file():
+        raise SettingsError(
+            f"{path.name} is no bag (.h5); only bags are drawn as compressed slides"
+        )
+    try:
+        slide = _open(path).to_grid()
+    except SlideError as error:
+        raise SettingsError(f"{path.name}: {error.reason}") from error
+    if mosaic is not None:
+        save_mosaic(slide, mosaic)
+    if colours is not None:
+        save_colours(slide, colours)
 
 
 def _bank(folder: Path) -> dict[str, Any]:
