@@ -24,7 +24,7 @@ import pyarrow as pa
 import torch
 from sklearn.metrics import roc_auc_score
 
-from gigassl.evaluate.mil.models import MIL_MODELS
+from gigassl.evaluate.mil.models import OF_BAGS
 from gigassl.evaluate.mil.run import run_mil
 from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.splits import SplitSettings, make_splits
@@ -37,7 +37,7 @@ RECIPE = MilSettings(
     balance="none", device="cpu",
 )  # fmt: skip
 OPTIONS: Mapping[str, Mapping[str, object]] = {
-    **{name: {"embed": EMBED} for name in MIL_MODELS},
+    **{name: {"embed": EMBED} for name in OF_BAGS},
     "transmil": {"width": 64},
 }
 REPORTED = {
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="+", default=list(REPORTED))
-    parser.add_argument("--models", nargs="+", default=list(MIL_MODELS))
+    parser.add_argument("--models", nargs="+", default=list(OF_BAGS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

@@ -52,6 +52,10 @@ class BagReader:
         )
         return [_merged(zip(*spans, strict=True)) for spans in zip(first, count, strict=True)]
 
+    def n_views(self, slide: int) -> int:
+        """Number of bags of a slide that a prediction is the mean of."""
+        return min(1, len(self._spans[slide]))
+
     def n_tiles(self, slide: int) -> int:
         """Number of tiles of a bag."""
         return sum(count for _, count in self._spans[slide])

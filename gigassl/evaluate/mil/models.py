@@ -10,6 +10,7 @@ from torch import nn
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.evaluate.mil.attention import AttentionPooling, Clam
 from gigassl.evaluate.mil.dsmil import DualStream
+from gigassl.evaluate.mil.grid_cnn import GridCnn
 from gigassl.evaluate.mil.pooling import MaxPooling, MeanMlp, MeanPooling
 from gigassl.evaluate.mil.transmil import TransMil
 from gigassl.evaluate.task import Asked
@@ -24,12 +25,19 @@ MIL_MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "clam-sb": Clam,
     "dsmil": DualStream,
     "transmil": TransMil,
+    "nic-cnn": GridCnn,
 }
 """Name → class. A class takes ``dim`` (width of the tile features), ``outputs`` (numbers said of a
 bag) and keywords of its own; its ``forward`` makes a ``Reading`` of ``PackedBags``."""
 
 CLASSIFIERS_ONLY = ("clam-sb",)
 """Models that learn from classes alone."""
+
+ON_CROPS = ("nic-cnn",)
+"""Models that see where tiles lie: their bags are crops of compressed slides."""
+
+OF_BAGS = tuple(name for name in MIL_MODELS if name not in ON_CROPS)
+"""Models that take any bag."""
 
 
 def new_model(

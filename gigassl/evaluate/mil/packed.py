@@ -19,11 +19,13 @@ class PackedBags:
         features: one row a tile; zeros in rows that only pad.
         bag: which bag each row belongs to, ascending; ``OUTSIDE`` for those that pad.
         sizes: number of tiles of each bag, at least one.
+        cells: (row, column) of each tile in its crop, where a bag is one; without rows that pad.
     """
 
     features: Float[Tensor, "row dim"]
     bag: Int64[Tensor, " row"]
     sizes: tuple[int, ...]
+    cells: Int64[Tensor, "tile 2"] | None = None
 
     @cached_property
     def member(self) -> Bool[Tensor, "bag row"]:

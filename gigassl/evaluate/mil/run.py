@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.mil.bags import BagReader
-from gigassl.evaluate.mil.models import new_model
+from gigassl.evaluate.mil.crops import settled
+from gigassl.evaluate.mil.models import ON_CROPS, new_model
 from gigassl.evaluate.mil.settings import MIL_PRESETS, MilSettings
 from gigassl.evaluate.mil.training import FittedMil, Monitor, Quiet, fit_mil
 from gigassl.evaluate.predictions import Method, rows_of_split
@@ -49,7 +50,8 @@ def settings_for(model: str, kind: Kind) -> MilSettings:
         known = ", ".join(MIL_PRESETS)
         raise SettingsError(f"unknown MIL model '{model}'; known: {known}")
     preset = MIL_PRESETS[model]
-    return replace(preset, batch_size=SURVIVAL_BATCH) if kind == "survival" else preset
+    lonely = kind == "survival" and preset.batch_size == 1
+    return replace(preset, batch_size=SURVIVAL_BATCH) if lonely else preset
 
 
 def run_mil(
@@ -76,6 +78,7 @@ def run_mil(
         GigasslError: the loss became infinite.
     """
     progress = progress or Quiet()
+    settings = settled(settings, stored(task, store))
     check_model(task, settings, dim=store.dim)
     reader = reader_of(task, store, device=settings.device)
     progress.started(len(splits), n_done=0)
@@ -122,6 +125,11 @@ def check_model(task: Task, settings: MilSettings, *, dim: int) -> None:
             "survival compares the bags of a batch, and a batch of 1 leaves nothing to compare; "
             f"use a batch size of about {SURVIVAL_BATCH}"
         )
+    if settings.model in ON_CROPS and settings.batch_size < 2:
+        raise SettingsError(
+            f"'{settings.model}' has norms over a batch, and a batch of 1 leaves nothing of it; "
+            "use a batch size of 16, or of 4 at least"
+        )
 
 
 def reader_of(task: Task, store: TileStore, *, device: str = "auto") -> BagReader:
@@ -133,6 +141,18 @@ def reader_of(task: Task, store: TileStore, *, device: str = "auto") -> BagReade
         SettingsError: a slide without a bag, features that are not finite, or a device that is not
             there.
     """
+    where = _device(device)
+    reader = BagReader(store=placed(stored(task, store), where), device=where)
+    _refuse_infinite(reader, task)
+    return reader
+
+
+def stored(task: Task, store: TileStore) -> TileStore:
+    """The slides of a task in a store, in the task's order.
+
+    Raises:
+        SettingsError: a slide without a bag.
+    """
     rows = rows_of(store.slide_ids, task.slide_ids)
     if (rows < 0).any():
         lost = [name for name, row in zip(task.slide_ids, rows.tolist(), strict=True) if row < 0]
@@ -140,11 +160,7 @@ def reader_of(task: Task, store: TileStore, *, device: str = "auto") -> BagReade
             f"{len(lost)} of {len(task)} slides of task '{task.name}' have no bag, first "
             f"'{lost[0]}'; leave them out, or encode them"
         )
-    mine = replace(subset(store, rows), patient_ids=task.patient_ids)
-    where = _device(device)
-    reader = BagReader(store=placed(mine, where), device=where)
-    _refuse_infinite(reader, task)
-    return reader
+    return replace(subset(store, rows), patient_ids=task.patient_ids)
 
 
 def _device(name: str) -> torch.device:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from gigassl.digests import plain
 from gigassl.errors import SettingsError
 from gigassl.evaluate.mil.bags import BagReader, Standard
+from gigassl.evaluate.mil.crops import Reader, reader_for
 from gigassl.evaluate.mil.losses import Scale, output_of
 from gigassl.evaluate.mil.models import new_model
+from gigassl.evaluate.mil.scoring import scores_of
 from gigassl.evaluate.mil.settings import MilSettings
-from gigassl.evaluate.mil.training import FittedMil, scores_of
+from gigassl.evaluate.mil.training import FittedMil
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Kind
 from gigassl.tiles.weights import load_checkpoint, save_checkpoint
@@ -81,21 +83,22 @@ class SavedMil:
         """Whether it learned from a slide, or from another one of the patient."""
         return slide_id in self.learned or patient_id in self.patients
 
-    def reader(self, store: TileStore) -> BagReader:
+    def reader(self, store: TileStore) -> Reader:
         """A reader of a store's slides that gives bags as the model takes them, on the CPU.
 
         Raises:
-            SettingsError: tile features of another width.
+            SettingsError: tile features of another width; or a model that wants compressed slides.
         """
         if store.dim != self.dim:
             raise SettingsError(
                 f"the model learned from tile features of {self.dim} numbers; these have "
                 f"{store.dim}. Encode the slides with {self.tiles.get('encoder', 'its encoder')}"
             )
-        return BagReader(store=store, device=torch.device("cpu"), standard=self.standard)
+        bags = BagReader(store=store, device=torch.device("cpu"), standard=self.standard)
+        return reader_for(self.settings, bags)
 
     def predict(
-        self, reader: BagReader, slides: Int64[ndarray, " slide"]
+        self, reader: Reader, slides: Int64[ndarray, " slide"]
     ) -> Float64[ndarray, "slide output"]:
         """Probabilities, values or risks of some slides of a store.
 
@@ -103,7 +106,9 @@ class SavedMil:
             reader: of the store, as ``reader`` makes it.
             slides: numbers of the store's slides.
         """
-        scores = scores_of(self.model, reader, slides.tolist(), precision=self.precision)
+        scores = scores_of(
+            self.model, reader, slides.tolist(), precision=self.precision, kind=self.aim.kind
+        )
         return output_of(scores, self.aim, scale=self.scale)
 
 

@@ -1,29 +1,33 @@
 """Training of one MIL model on one split, with early stopping."""
 
 import copy
-import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gigassl.errors import GigasslError
 from gigassl.evaluate.mil.bags import BagReader, class_share, standard_of
+from gigassl.evaluate.mil.crops import CropReader, Reader, reader_for
 from gigassl.evaluate.mil.losses import Scale, Targets, loss_of, output_of, scale_of, targets_of
-from gigassl.evaluate.mil.models import new_model
+from gigassl.evaluate.mil.models import ON_CROPS, new_model
 from gigassl.evaluate.mil.reading import Reading
+from gigassl.evaluate.mil.scoring import autocast, precision_of, scores_of
 from gigassl.evaluate.mil.settings import MilSettings
-from gigassl.evaluate.mil.validation import train_and_validation
+from gigassl.evaluate.mil.validation import seed_of_fit, train_and_validation
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Task
 from gigassl.training.chance import Chance
 from gigassl.training.optimisers import learning_rate, new_optimiser
+
+LEAST_RATE = 1e-5
+"""Learning rate below which no plateau takes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ class FittedMil:
     """
 
     task: Task
-    reader: BagReader
+    reader: Reader
     model: nn.Module
     scale: Scale
     curve: tuple[EpochLoss, ...]
@@ -100,7 +104,9 @@ class FittedMil:
 
     def predict(self, rows: Int64[np.ndarray, " row"]) -> Float64[np.ndarray, "row output"]:
         """Probabilities, values or risks of the task's slides; all tiles of each are read."""
-        scores = scores_of(self.model, self.reader, rows.tolist(), precision=self.precision)
+        scores = scores_of(
+            self.model, self.reader, rows.tolist(), precision=self.precision, kind=self.task.kind
+        )
         return output_of(scores, self.task, scale=self.scale)
 
 
@@ -140,7 +146,7 @@ class MilTraining:
         )
         standard = standard_of(reader, self.train.tolist()) if settings.standardise else None
         self.task, self.settings = task, settings
-        self.reader = replace(reader, standard=standard)
+        self.reader = reader_for(settings, replace(reader, standard=standard))
         self.scale = scale_of(task, self.train)
         self.share = _shares(task, self.train, balanced=settings.balance != "none")
         self.targets = self._targets()
@@ -150,9 +156,13 @@ class MilTraining:
             settings.model, task, dim=reader.store.dim, seed=seed, options=settings.options
         ).to(reader.device)
         self.optimiser = new_optimiser(
-            "adamw", self.model, lr=settings.lr, weight_decay=settings.weight_decay
+            settings.optimiser, self.model, lr=settings.lr, weight_decay=settings.weight_decay
         )
-        self.n_batches = -(-len(self.train) // settings.batch_size)
+        self.plateau = ReduceLROnPlateau(
+            self.optimiser, factor=0.1, patience=settings.plateau - 1, threshold=0.0,
+            min_lr=LEAST_RATE,
+        )  # fmt: skip
+        self.n_batches = len(self.batches(self.train))
         self.curve: list[EpochLoss] = []
         self.best, self.best_epoch, self.lowest = dict[str, Tensor](), 0, math.inf
 
@@ -163,6 +173,8 @@ class MilTraining:
             train = self._train_epoch(epoch)
             loss = EpochLoss(epoch=epoch + 1, train=train, validation=self._validate())
             self._note(loss)
+            if settings.schedule == "plateau":
+                self.plateau.step(train if loss.validation is None else loss.validation)
             yield loss
             waited = epoch + 1 - self.best_epoch
             if epoch + 1 >= settings.least_epochs and waited >= settings.patience:
@@ -175,6 +187,14 @@ class MilTraining:
             share = self.share / self.share.sum()
             return generator.choice(self.train, size=len(self.train), p=share)
         return generator.permutation(self.train)
+
+    def batches(self, order: Int64[np.ndarray, " turn"]) -> list[Int64[np.ndarray, " batch"]]:
+        """Rows a batch at a time; one left over joins the last batch where norms need company."""
+        size = self.settings.batch_size
+        found = [order[first : first + size] for first in range(0, len(order), size)]
+        if self.settings.model in ON_CROPS and len(found) > 1 and len(found[-1]) == 1:
+            found[-2:] = [np.concatenate(found[-2:])]
+        return found
 
     def fitted(self) -> FittedMil:
         """The model with the weights of its best epoch."""
@@ -203,13 +223,10 @@ class MilTraining:
 
     def _train_epoch(self, epoch: int) -> float:
         self.model.train()
-        order = self.order(epoch)
         losses = []
         with self.chance.epoch(epoch, device=self.reader.device) as generator:
-            for number in range(self.n_batches):
+            for number, rows in enumerate(self.batches(self.order(epoch))):
                 self._set_rate(epoch * self.n_batches + number)
-                size = self.settings.batch_size
-                rows = order[number * size : (number + 1) * size]
                 losses.append(self._step(rows, generator=generator))
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
@@ -221,6 +238,8 @@ class MilTraining:
 
     def _set_rate(self, step: int) -> None:
         settings = self.settings
+        if settings.schedule == "plateau":
+            return
         warmup = settings.warmup_epochs * self.n_batches
         rate = settings.lr
         if settings.schedule == "cosine" or step < warmup:
@@ -235,7 +254,7 @@ class MilTraining:
         bags = self.reader.batch(
             rows.tolist(), max_tiles=self.settings.max_tiles, generator=generator
         )
-        with _autocast(self.reader.device, self.precision):
+        with autocast(self.reader.device, self.precision):
             reading: Reading = self.model(bags)
         loss = loss_of(reading, self._targets_of(rows))
         self.optimiser.zero_grad()
@@ -250,8 +269,12 @@ class MilTraining:
         if len(self.val) == 0:
             return None
         self.model.eval()
-        rows = self.val.tolist()
-        scores = scores_of(self.model, self.reader, rows, precision=self.precision)
+        reader = self.reader
+        if isinstance(reader, CropReader):
+            reader = reader.for_watching()
+        scores = scores_of(
+            self.model, reader, self.val.tolist(), precision=self.precision, kind=self.task.kind
+        )
         reading = Reading(scores=scores, streams=(scores,))
         return float(loss_of(reading, self._targets_of(self.val)))
 
@@ -262,32 +285,6 @@ class MilTraining:
         elif loss.validation < self.lowest:
             self.lowest, self.best_epoch = loss.validation, loss.epoch
             self.best = copy.deepcopy(self.model.state_dict())
-
-
-def scores_of(
-    model: nn.Module, reader: BagReader, slides: Sequence[int], *, precision: torch.dtype
-) -> Float32[Tensor, "slide output"]:
-    """What a model in evaluation mode says of whole bags; memory stays bounded."""
-    with torch.inference_mode(), _autocast(reader.device, precision):
-        said = [model(bags).scores.float() for bags in reader.in_turn(slides)]
-    return torch.cat(said)
-
-
-def seed_of_fit(seed: int, task: Task, split: Split) -> int:
-    """The seed of one split: the same for every model and whatever else is in the run."""
-    text = f"{seed}|{task.name}|{split.title}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-
-def precision_of(settings: MilSettings, device: torch.device) -> torch.dtype:
-    """What the network computes in."""
-    said = settings.precision
-    half = said == "bf16" or (said == "auto" and device.type == "cuda")
-    return torch.bfloat16 if half else torch.float32
-
-
-def _autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
 def _shares(

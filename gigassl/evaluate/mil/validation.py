@@ -1,11 +1,19 @@
 """Which training slides early stopping watches."""
 
+import hashlib
+
 import numpy as np
 from jaxtyping import Int64
 
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.splits import grouped_folds, strata_of
 from gigassl.evaluate.task import Task
+
+
+def seed_of_fit(seed: int, task: Task, split: Split) -> int:
+    """The seed of one split: the same for every model and whatever else is in the run."""
+    text = f"{seed}|{task.name}|{split.title}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def train_and_validation(

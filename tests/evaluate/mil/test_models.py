@@ -12,7 +12,7 @@ from torch import nn
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.mil.attention import PICKED, AttentionPooling, Clam
-from gigassl.evaluate.mil.models import MIL_MODELS, new_model
+from gigassl.evaluate.mil.models import OF_BAGS, new_model
 from gigassl.evaluate.mil.nystrom import SelfAttention, nystrom, pseudo_inverse
 from gigassl.evaluate.mil.packed import OUTSIDE
 from gigassl.vectors.attention import GatedAttention
@@ -41,7 +41,7 @@ FORMULAS: Mapping[str, Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarr
     "dsmil": formulas.dsmil,
     "transmil": formulas.transmil,
 }
-every_model = pytest.mark.parametrize("name", MIL_MODELS)
+every_model = pytest.mark.parametrize("name", OF_BAGS)
 
 
 def model_of(name: str, *, classes: int = 2, seed: int = 1) -> nn.Module:
@@ -91,7 +91,7 @@ def test_what_stands_in_rows_that_pad_changes_nothing(
     torch.testing.assert_close(model(bags).scores, before)
 
 
-@pytest.mark.parametrize("name", [name for name in MIL_MODELS if name != "transmil"])
+@pytest.mark.parametrize("name", [name for name in OF_BAGS if name != "transmil"])
 @given(size=st.integers(1, 30), seed=SEEDS, data=st.data())
 @settings(max_examples=20)
 def test_the_order_of_tiles_changes_nothing(
@@ -218,7 +218,7 @@ def test_pseudo_inverse_of_a_softmax_matrix() -> None:
 
 def test_half_precision_stays_near_full_precision() -> None:
     bags = packed(random_bags([3000, 5], seed=0))
-    for name in MIL_MODELS:
+    for name in OF_BAGS:
         model = model_of(name)
         exact = model(bags).scores
         with torch.autocast("cpu", dtype=torch.bfloat16):

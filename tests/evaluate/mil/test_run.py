@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from gigassl.errors import GigasslError, SettingsError
-from gigassl.evaluate.mil.models import MIL_MODELS
+from gigassl.evaluate.mil.models import MIL_MODELS, OF_BAGS
 from gigassl.evaluate.mil.run import predict_split, reader_of, run_mil, settings_for
 from gigassl.evaluate.mil.settings import MIL_PRESETS, MilSettings
 from gigassl.evaluate.mil.training import EpochLoss, fit_mil
@@ -50,7 +50,7 @@ class Heard:
         self.titles.append(title)
 
 
-@pytest.mark.parametrize("name", [name for name in MIL_MODELS if name != "dsmil"])
+@pytest.mark.parametrize("name", [name for name in OF_BAGS if name != "dsmil"])
 def test_models_find_tiles_that_tell_classes_apart(name: str) -> None:
     task = some_task(60)
     options = {"width": 16} if name == "transmil" else {"embed": (16,)}
@@ -137,7 +137,7 @@ def test_equal_seeds_give_equal_predictions_and_others_others() -> None:
     assert torch.equal(torch.get_rng_state(), state)  # dropout leaves the global one alone
 
 
-@pytest.mark.parametrize("name", MIL_MODELS)
+@pytest.mark.parametrize("name", OF_BAGS)
 def test_the_number_of_threads_changes_nothing(name: str) -> None:
     task, before = some_task(), torch.get_num_threads()
     options = {"width": 64} if name == "transmil" else {}
