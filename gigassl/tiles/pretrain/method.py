@@ -23,10 +23,12 @@ class Method(nn.Module):
     Attributes:
         encoder: the network that is trained, [tile, 3, row, col] to [tile, width]; what is kept.
         wants_neighbours: whether it learns from pairs of tiles that lie side by side.
+        wants_labels: whether it learns from labels.
     """
 
     encoder: nn.Module
     wants_neighbours: ClassVar[bool] = False
+    wants_labels: ClassVar[bool] = False
 
     def prepare(self, batch: TileBatch, generator: torch.Generator) -> TileBatch:
         """The batch as the method wants it, before views are drawn; here unchanged.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -54,6 +55,8 @@ class Labelled(Method):
 
     Both views of a tile are shown, so that a batch of n tiles is one of 2n images.
     """
+
+    wants_labels: ClassVar[bool] = True
 
     def __init__(
         self, encoder: nn.Module, heads: Sequence[nn.Module], *, labels: FileLabels
@@ -137,7 +140,7 @@ class Supervised(Labelled):
 
 
 class Multitask(Labelled):
-    """Several sets of labels at once, a head each: dropout, dense layer, leaky ReLU, dropout, dense.
+    """Several sets of labels, a head each: dropout, dense layer, leaky ReLU, dropout, dense.
 
     Tellez et al., Extending Unsupervised Neural Image Compression With Supervised Multitask
     Learning, MIDL 2020, PMLR 121:770-783. No task weighs more than another.
