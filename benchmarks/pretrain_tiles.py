@@ -75,7 +75,7 @@ class ArrayFiles:
         nowhere = np.zeros((plan.size, 2), np.int64)
         return DrawnTiles(
             slide=rng.integers(0, n_tiles, plan.size), corner=nowhere, mpp=np.ones(plan.size),
-            partner=None,
+            partner=None, side=np.full(plan.size, float(TILE_PX)),
         )  # fmt: skip
 
     def read_into(self, out: np.ndarray, *, file: int, corner: tuple[int, int], mpp: float) -> None:

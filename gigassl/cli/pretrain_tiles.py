@@ -31,8 +31,9 @@ def pretrain_tiles_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
     arch: Annotated[
         str | None,
-        typer.Option(help="timm name of the network, with random weights.",
-                     rich_help_panel=NETWORK, show_default="resnet18, or that of --init-from"),
+        typer.Option(help="timm name of the network, with random weights; or nic:vae, nic:bigan.",
+                     rich_help_panel=NETWORK,
+                     show_default="that of --init-from or of the method, else resnet18"),
     ] = None,
     init_from: Annotated[
         str | None,
@@ -41,7 +42,8 @@ def pretrain_tiles_command(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="moco, simclr, byol, dino, vicreg, barlow; dinov2 for transformers.",
+        typer.Option(help="moco, simclr, byol, dino, vicreg, barlow; dinov2 for transformers; "
+                     "vae, contrastive, bigan: neural image compression.",
                      rich_help_panel=TRAINING),
     ] = "moco",
     method_option: Annotated[
@@ -58,7 +60,7 @@ def pretrain_tiles_command(
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Tiles of a batch, over all devices.",
-                                 rich_help_panel=TRAINING, show_default="256")
+                                 rich_help_panel=TRAINING, show_default="the method's")
     ] = None,
     accumulate: Annotated[
         int | None, typer.Option(help="Batches a step.", rich_help_panel=TRAINING,
@@ -81,6 +83,16 @@ def pretrain_tiles_command(
     warmup: Annotated[
         float | None,
         typer.Option(help="Share of the steps in which the learning rate rises.",
+                     rich_help_panel=TRAINING, show_default="the method's"),
+    ] = None,
+    schedule: Annotated[
+        Literal["cosine", "constant", "plateau"] | None,
+        typer.Option(help="Of the learning rate; plateau: a tenth when held-out tiles stay as "
+                     "they are.", rich_help_panel=TRAINING, show_default="the method's"),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(help="Share of the patients that are held out and only measured.",
                      rich_help_panel=TRAINING, show_default="the method's"),
     ] = None,
     precision: Annotated[
@@ -175,10 +187,11 @@ def pretrain_tiles_command(
                      show_default="an image is one tile"),
     ] = None,
     keep: Annotated[
-        Literal["last", "best"],
+        Literal["last", "best"] | None,
         typer.Option(help="Which round's encoder OUT is; the other lies in OUT.log.",
-                     rich_help_panel=opt.RUN),
-    ] = "last",
+                     rich_help_panel=opt.RUN,
+                     show_default="last; best where patients are held out"),
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Kind of device.",
                                                      rich_help_panel=opt.RUN)
@@ -226,7 +239,7 @@ def pretrain_tiles_command(
     from gigassl.tiles.training_networks import TileNetwork
 
     data = tile_data_settings(
-        init_from,
+        init_from, method=method,
         grid={
             "tile_px": tile_px, "target_mpp": target_mpp, "min_tissue": min_tissue,
             "allow_upsampling": allow_upsampling,
@@ -244,6 +257,7 @@ def pretrain_tiles_command(
                 "options": method_options(method_option), "epochs": epochs, "steps": steps,
                 "batch_size": batch_size, "accumulate": accumulate, "lr": lr,
                 "optimiser": optimizer, "weight_decay": weight_decay, "warmup": warmup,
+                "schedule": schedule, "validation": validation,
                 "precision": precision, "seed": seed,
             },
             views={"n_small": small_views, "small_px": small_px},

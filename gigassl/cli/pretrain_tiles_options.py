@@ -31,19 +31,25 @@ def method_options(texts: list[str] | None) -> dict[str, float] | None:
 
 
 def tile_data_settings(
-    init_from: str | None, *, grid: Mapping[str, Any], tissue: str, slide_mpp: float | None,
-    sampling: Mapping[str, Any],
+    init_from: str | None, *, method: str, grid: Mapping[str, Any], tissue: str,
+    slide_mpp: float | None, sampling: Mapping[str, Any],
 ) -> "TileDataSettings":  # fmt: skip
-    """Which tiles the user wants; side and µm/px else as the encoder that it begins from."""
+    """Which tiles the user wants; side and µm/px else as the encoder that it begins from.
+
+    Where it begins from none, tiles have the side of the method's views.
+    """
     from gigassl.pipeline.pretrain_tiles_data import TileDataSettings
     from gigassl.slides.grid import GridSettings
     from gigassl.tiles.encoders import encoder_record
+    from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS
     from gigassl.tiles.pretrain.settings import SamplingSettings
 
     said = _said(grid)
     if init_from is not None and not {"tile_px", "target_mpp"} <= set(said):
         record = encoder_record(init_from)
         said = {"tile_px": record.input_px, "target_mpp": record.mpp, **said}
+    elif method in METHOD_PRESETS:
+        said = {"tile_px": METHOD_PRESETS[method].views.side_px, **said}
     tiles = opt.tile_settings(
         GridSettings(**said), tissue=tissue, slide_mpp=slide_mpp, scaled_dct=False
     )

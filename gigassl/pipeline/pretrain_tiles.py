@@ -16,24 +16,29 @@ from gigassl.errors import SettingsError
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.pretrain_tiles_data import (
     TileData,
+    TiledFiles,
     failure_of,
     found_tile_data,
+    log_layout,
     tile_data,
 )
 from gigassl.pipeline.pretrain_tiles_files import Kept, TileEncoderFiles, save_weights
 from gigassl.pipeline.pretrain_tiles_result import PretrainTilesResult
 from gigassl.pipeline.pretrain_tiles_settings import (
+    MANY_STEPS,
     PretrainTilesOptions,
     PretrainTilesSettings,
     begun,
-    with_masks,
+    completed,
+    kept_round,
 )
 from gigassl.pipeline.progress import Progress
-from gigassl.pipeline.training_log import ROUNDS, TrainingLog
-from gigassl.slides.cohort import Cohort
+from gigassl.pipeline.training_log import TrainingLog
 from gigassl.tiles.labelled_images import LabelledTiles
+from gigassl.tiles.labelled_tasks import LabelledTasks
 from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS, new_method
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile
+from gigassl.tiles.pretrain.held_out import divided
 from gigassl.tiles.pretrain.method import Method
 from gigassl.tiles.pretrain.options import TileTrainingOptions, planned_steps
 from gigassl.tiles.pretrain.train import new_fabric, pretrain_tile_encoder
@@ -44,22 +49,22 @@ from gigassl.training.monitors import Monitor, Monitors, Quiet
 from gigassl.versions import installed_version, shaping_versions
 
 _MOST_WORKERS = 8
-_MANY_STEPS = 10**9
 
 
 def pretrain_tiles(
-    source: Path | Cohort, out: Path, *, settings: PretrainTilesSettings | None = None,
+    source: TiledFiles, out: Path, *, settings: PretrainTilesSettings | None = None,
     options: PretrainTilesOptions | None = None, progress: Progress | None = None,
     monitor: Monitor | None = None,
 ) -> PretrainTilesResult:  # fmt: skip
-    """Trains a tile encoder on slides or a folder of images, without labels.
+    """Trains a tile encoder on slides or images, without labels or with those of ``read_tasks``.
 
     The log (``rounds.csv``, TensorBoard, ``curves.png``, the index of the tiles, the state for
     going on after a stop, the encoder of the best round) lies in a folder beside ``out``. Equal
     slides, settings and versions give an equal file on the CPU, also after a kill.
 
     Args:
-        source: folder or CSV of slides, or folder of images.
+        source: folder or CSV of slides, folder of images, or labelled images (``read_tasks``) for
+            the methods that learn from these.
         out: the ``.safetensors`` file to write.
         progress: is told of the slides that are looked at.
         monitor: is told of the training.
@@ -70,12 +75,13 @@ def pretrain_tiles(
         MachineError: disk full, read-only folder, out of GPU memory.
     """
     options = options or PretrainTilesOptions()
-    settings = with_masks(settings or PretrainTilesSettings(), options)
-    files = TileEncoderFiles(out=out, keep=options.keep)
+    settings = completed(settings or PretrainTilesSettings(), options)
+    kept = kept_round(options, settings)
+    options, files = replace(options, keep=kept), TileEncoderFiles(out=out, keep=kept)
     fabric = new_fabric(
         settings.training, device=options.device, devices=options.devices, nodes=options.nodes
     )
-    _refuse_misfit(settings)
+    _refuse_misfit(settings, source)
     wanted: dict[str, Any] = {"settings": settings.data, "options": options.data}
     # of several processes the first one holds the lock, looks at the slides and writes
     if fabric.global_rank != 0:
@@ -90,15 +96,21 @@ def pretrain_tiles(
         return run.carry_out(fabric, monitor or Quiet())
 
 
-def _refuse_misfit(settings: PretrainTilesSettings) -> None:
+def _refuse_misfit(settings: PretrainTilesSettings, source: TiledFiles) -> None:
     """Says what is wrong with network or method before slides are looked at."""
     method = settings.training.method
     uses_small = method not in METHOD_PRESETS or METHOD_PRESETS[method].views.n_small
     if settings.training.views.n_small and not uses_small:
         raise SettingsError(f"{method} has no use for small views; leave out --small-views")
-    fresh = begun(settings)
+    fresh, labels = begun(settings), source.labels if isinstance(source, LabelledTasks) else None
     # how many steps there are is not known yet; warnings of too few are for later
-    new_method(settings.training, fresh.network, width=fresh.record.dim, steps=_MANY_STEPS)
+    made = new_method(
+        settings.training, fresh.network, width=fresh.record.dim, steps=MANY_STEPS, labels=labels
+    )
+    if labels is not None and not made.wants_labels:
+        raise SettingsError(
+            f"method '{method}' learns without labels; give it slides or one folder of images"
+        )
 
 
 class _Run:
@@ -118,13 +130,7 @@ class _Run:
             "begun_from": begun_from,
             "begin": digest_of_tensors(self.begun.network.state_dict()),
             "data": plain(settings.data),
-            "source": {
-                "kind": data.kind,
-                "digest": data.source.digest,
-                "files": len(data.source.names),
-                "patients": len(set(data.source.patient_ids)),
-                "tiles": data.source.n_tiles,
-            },
+            "source": data.facts(),
             "keep": options.keep,
             **({"exam": _digest_of_exam(options.exam)} if options.keep == "best" else {}),
         }
@@ -140,7 +146,7 @@ class _Run:
         if not fabric.is_global_zero:
             return self._result(self._train(method, fabric, Quiet()))
         self._begin()
-        written, begin = TrainingLog(files.folder, ROUNDS), time.monotonic()
+        written, begin = TrainingLog(files.folder, log_layout(self.data)), time.monotonic()
         trained = self._train(method, fabric, Monitors(written, monitor))
         written.draw()
         files.note_time(time.monotonic() - begin, step=trained.steps)
@@ -172,10 +178,11 @@ class _Run:
 
     def _method(self, fabric: Fabric) -> Method:
         training = self.settings.training
+        learned, _ = divided(self.data.source, training)
         return new_method(
             training, self.begun.network, width=self.begun.record.dim,
-            steps=planned_steps(training, n_tiles=self.data.source.n_tiles),
-            gather=fabric.world_size > 1,
+            steps=planned_steps(training, n_tiles=learned.n_tiles),
+            gather=fabric.world_size > 1, labels=self.data.labels,
         )  # fmt: skip
 
     def _train(self, method: Method, fabric: Fabric, monitor: Monitor) -> TrainedTiles:
@@ -187,6 +194,7 @@ class _Run:
             workers=_workers(options, fabric),
             exam=options.exam,
             best=self.files.best_weights,
+            pictures=self.files.folder,
         )
         return pretrain_tile_encoder(
             self.data.source, method, settings=self.settings.training, mean=record.mean,
@@ -212,11 +220,17 @@ class _Run:
             last = files.path_of("last") if best is not None else files.out
             written["last"] = files.collapsed if trained.collapsed else last
             weights = method.encoder_to_keep().state_dict()
-            self._save(written["last"], weights, kept="last", step=trained.steps)
+            self._save(
+                written["last"], weights, kept="last", step=trained.steps,
+                measured=trained.measured,
+            )  # fmt: skip
         if best is not None:
             failed = trained.collapsed or trained.diverged
             written["best"] = files.logged("best") if failed else files.path_of("best")
-            self._save(written["best"], best.tensors, kept="best", step=best.card["step"])
+            self._save(
+                written["best"], best.tensors, kept="best", step=best.card["step"],
+                measured=best.card["measured"],
+            )  # fmt: skip
         if trained.diverged:  # the state stays: it is the last good one
             return replace(result, other=written.get("best"))
         files.finished(collapsed=trained.collapsed)
@@ -224,7 +238,10 @@ class _Run:
         other = next((path for path in written.values() if path != out), None)
         return replace(result, out=out, other=other)
 
-    def _save(self, path: Path, weights: Mapping[str, Tensor], *, kept: Kept, step: int) -> None:
+    def _save(
+        self, path: Path, weights: Mapping[str, Tensor], *, kept: Kept, step: int,
+        measured: Mapping[str, float],
+    ) -> None:  # fmt: skip
         settings, first = self.settings, self.begun.record
         record = replace(
             first,
@@ -244,6 +261,7 @@ class _Run:
             "digest": self.digest,
             "kept": kept,
             "step": step,
+            "held_out": dict(measured),
             "tiles_seen": step * settings.training.batch_size * settings.training.accumulate,
             "versions": {
                 **shaping_versions(),

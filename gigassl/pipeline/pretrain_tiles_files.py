@@ -20,6 +20,7 @@ from gigassl.tiles.records import EncoderRecord
 from gigassl.tiles.weights import load_checkpoint
 
 SUFFIX = ".safetensors"
+_PICTURES = ("generated.png", "reconstructions.png")
 Kept = Literal["last", "best"]
 
 
@@ -83,7 +84,8 @@ class TileEncoderFiles:
         """Removes what an earlier training has left."""
         paths = [self.out, self.collapsed, self.state, self.best_weights, self.run]
         logged = [self.logged("best"), self.logged("last"), self.folder / ROUNDS.table]
-        for path in (*paths, *logged):
+        pictures = [self.folder / name for name in _PICTURES]
+        for path in (*paths, *logged, *pictures):
             path.unlink(missing_ok=True)
 
     def finished(self, *, collapsed: bool) -> None:

@@ -3,23 +3,27 @@
 import logging
 from pathlib import Path
 
+import torch
+
 from gigassl.errors import SettingsError
 from gigassl.pipeline.output import claimed
-from gigassl.pipeline.pretrain_tiles_data import tile_data
+from gigassl.pipeline.pretrain_tiles_data import TileData, TiledFiles, tile_data
 from gigassl.pipeline.pretrain_tiles_files import TileEncoderFiles
 from gigassl.pipeline.pretrain_tiles_result import PreviewResult
 from gigassl.pipeline.pretrain_tiles_settings import (
+    MANY_STEPS,
     PretrainTilesOptions,
     PretrainTilesSettings,
-    with_masks,
+    begun,
+    completed,
 )
 from gigassl.pipeline.progress import Progress
-from gigassl.slides.cohort import Cohort
 from gigassl.slides.grid import GridSettings
 from gigassl.tiles.image_tiles import ImageCut
 from gigassl.tiles.labelled_images import LabelledImages, LabelledTiles
+from gigassl.tiles.pretrain.catalogue import new_method
 from gigassl.tiles.pretrain.contact_sheet import save_contact_sheet
-from gigassl.tiles.pretrain.source import BatchPlan
+from gigassl.tiles.pretrain.source import BatchPlan, TileBatch
 
 log = logging.getLogger("gigassl")
 
@@ -27,7 +31,7 @@ _SHOWN = 8
 
 
 def preview_tiles(
-    source: Path | Cohort, out: Path, *, picture: Path,
+    source: TiledFiles, out: Path, *, picture: Path,
     settings: PretrainTilesSettings | None = None, options: PretrainTilesOptions | None = None,
     progress: Progress | None = None,
 ) -> PreviewResult:  # fmt: skip
@@ -43,7 +47,7 @@ def preview_tiles(
         MachineError: disk full, read-only folder.
     """
     options = options or PretrainTilesOptions()
-    settings = with_masks(settings or PretrainTilesSettings(), options)
+    settings = completed(settings or PretrainTilesSettings(), options)
     if picture.suffix.lower() != ".png":
         raise SettingsError(f"previews are .png files; got --preview {picture}")
     files = TileEncoderFiles(out=out)
@@ -54,10 +58,20 @@ def preview_tiles(
         )  # fmt: skip
     seed = settings.training.seed
     batch = next(data.source.batches(BatchPlan(last=1, size=_SHOWN, seed=seed)))
+    batch = _prepared(batch, settings, data=data)
     save_contact_sheet(
         picture, batch.tiles, batch.partners, settings=settings.training.views, seed=seed
     )
     return PreviewResult(picture=picture, n_tiles=_SHOWN, failures=data.failures)
+
+
+def _prepared(batch: TileBatch, settings: PretrainTilesSettings, *, data: TileData) -> TileBatch:
+    """The batch with the partners that the method would choose."""
+    fresh, training = begun(settings), settings.training
+    method = new_method(
+        training, fresh.network, width=fresh.record.dim, steps=MANY_STEPS, labels=data.labels
+    )
+    return method.prepare(batch, torch.Generator().manual_seed(training.seed))
 
 
 def exam_of(

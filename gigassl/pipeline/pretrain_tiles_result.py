@@ -66,10 +66,12 @@ class PretrainTilesResult:
         shape, knn = trained.geometry, trained.knn_accuracy
         rank = "" if shape is None else f", effective rank {shape.effective_rank:.1f}"
         exam = "" if knn is None else f", kNN accuracy {knn:.3f}"
+        least = next(iter(trained.best_measured.items()), None)
+        held_out = "" if least is None else f", held-out {least[0]} {least[1]:.4g} at its best"
         other = "" if self.other is None else f"; that of the {self.other.stem} round: {self.other}"
         return (
-            f"{self.out}: {trained.steps} steps ({trained.epochs:.3g} epochs){rank}{exam}; curves "
-            f"in {self.folder / PICTURE}{other}"
+            f"{self.out}: {trained.steps} steps ({trained.epochs:.3g} epochs){rank}{exam}{held_out}; "
+            f"curves in {self.folder / PICTURE}{other}"
         )
 
     def alarm(self) -> str:

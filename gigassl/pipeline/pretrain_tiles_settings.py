@@ -6,9 +6,12 @@ from gigassl.errors import SettingsError
 from gigassl.pipeline.pretrain_tiles_data import TileDataOptions, TileDataSettings
 from gigassl.pipeline.pretrain_tiles_files import Kept
 from gigassl.tiles.labelled_images import LabelledTiles
-from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS
+from gigassl.tiles.pretrain.catalogue import METHOD_NETWORKS, METHOD_PRESETS, METHODS
 from gigassl.tiles.pretrain.settings import TilePretrainSettings
 from gigassl.tiles.training_networks import BegunNetwork, TileNetwork, begun_network
+
+MANY_STEPS = 10**9
+"""For a method that is only looked at, when how many steps there are is not known yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class PretrainTilesOptions:
         checkpoint_minutes: between two states.
         restart: train anew over what is there.
         keep: whether ``out`` is the encoder of the last round or of the best one; the other lies
-            in the log.
+            in the log. None for the last, or the best where patients are held out.
         exam: labelled tiles for kNN accuracy, which also says which round is the best.
         data: how slides are found.
     """
@@ -53,7 +56,7 @@ class PretrainTilesOptions:
     workers: int | None = None
     checkpoint_minutes: float = 10.0
     restart: bool = False
-    keep: Kept = "last"
+    keep: Kept | None = None
     exam: LabelledTiles | None = None
     data: TileDataOptions = field(default_factory=TileDataOptions)
 
@@ -64,12 +67,27 @@ class PretrainTilesOptions:
             raise SettingsError(f"minutes are not negative; got {self.checkpoint_minutes}")
 
 
-def with_masks(
+def completed(
     settings: PretrainTilesSettings, options: PretrainTilesOptions
 ) -> PretrainTilesSettings:
-    """The settings, which say where masks are used instead of detection."""
-    tiles = replace(settings.data.tiles, external_masks=options.data.masks is not None)
-    return replace(settings, data=replace(settings.data, tiles=tiles))
+    """The settings, which say what follows from the options and from the method.
+
+    Whether masks are used instead of detection; the method's own network; and that tiles come with
+    neighbours, where it learns from these.
+    """
+    data, network, method = settings.data, settings.network, settings.training.method
+    tiles = replace(data.tiles, external_masks=options.data.masks is not None)
+    sampling = data.sampling
+    if method in METHODS and METHODS[method].wants_neighbours:
+        sampling = replace(sampling, neighbours=True)
+    if network.architecture is None and network.init_from is None:
+        network = replace(network, architecture=METHOD_NETWORKS.get(method))
+    return replace(settings, network=network, data=replace(data, tiles=tiles, sampling=sampling))
+
+
+def kept_round(options: PretrainTilesOptions, settings: PretrainTilesSettings) -> Kept:
+    """Which round's encoder is the result: asked for, or the best where patients are held out."""
+    return options.keep or ("best" if settings.training.validation else "last")
 
 
 def begun(settings: PretrainTilesSettings) -> BegunNetwork:

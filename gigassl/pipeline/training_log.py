@@ -4,7 +4,7 @@ import csv
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BOARD, PICTURE = "tensorboard", "curves.png"
 
+_HELD_OUT = "held-out "
 _SHAPE = tuple(f.name for f in fields(Geometry) if f.name != "n_rows")
 
 
@@ -64,23 +65,42 @@ ROUNDS = LogLayout(
     table="rounds.csv",
     columns=(
         "round", "step", "epoch", "loss", "lr", "tiles_per_s", "waiting", *_SHAPE, "knn_accuracy",
-        "n_unreadable",
+        "validation", "n_unreadable",
     ),
     axis="step",
     panels={
-        **_panels("tile", "tiles_per_s"), "waiting": "share of the time spent waiting for tiles"
+        **_panels("tile", "tiles_per_s"),
+        "validation": "measured on held-out tiles (lower is better)",
+        "waiting": "share of the time spent waiting for tiles",
     },
 )  # fmt: skip
 """The log of a tile encoder: one row a round of steps."""
 
 
+def with_measured(layout: LogLayout, titles: Mapping[str, str]) -> LogLayout:
+    """The layout with more columns: what is measured on held-out tiles, by what the row calls it.
+
+    Args:
+        titles: of the panels.
+    """
+    panels = {f"{_HELD_OUT}{name}": title for name, title in titles.items()}
+    return replace(
+        layout, columns=(*layout.columns, *panels), panels={**layout.panels, **panels}
+    )
+
+
 def values_of(row: LogRow, layout: LogLayout = EPOCHS) -> dict[str, float]:
     """The numbers of a row by column; without labels there is no kNN accuracy."""
-    found = {
-        column: getattr(row.geometry if column in _SHAPE else row, column)
-        for column in layout.columns
-    }
+    found = {column: _value_of(row, column) for column in layout.columns}
     return {column: value for column, value in found.items() if value is not None}
+
+
+def _value_of(row: LogRow, column: str) -> float | None:
+    if column.startswith(_HELD_OUT):
+        measured: Mapping[str, float] = getattr(row, "measured", {})
+        return measured.get(column.removeprefix(_HELD_OUT))
+    found: float | None = getattr(row.geometry if column in _SHAPE else row, column)
+    return found
 
 
 class TrainingLog(Quiet):

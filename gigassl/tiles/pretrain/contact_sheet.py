@@ -1,10 +1,11 @@
 """A picture of tiles beside their views, to look at before hours are spent on them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from gigassl.tiles.pretrain.views import draw_views
 
 MAX_ROWS = 12
 _GAP_PX, _CAPTION_PX = 4, 20
+_SMALL_PX = 64
 _WHITE, _INK = 255, (60, 60, 60)
 
 Pixels = UInt8[np.ndarray, "tile row col 3"]
@@ -51,6 +53,33 @@ def save_contact_sheet(
     columns |= {name: _pixels(view) for name, view in zip(names, views, strict=True)}
     with written_whole(path) as part:
         _sheet(columns).save(part, format="PNG")
+
+
+def save_pictures(
+    path: Path, lines: Float[Tensor, "line tile channel row col"], *,
+    colours: tuple[Sequence[float], Sequence[float]],
+) -> None:  # fmt: skip
+    """Writes a PNG of pictures in lines, one below the other; small ones enlarged.
+
+    Args:
+        lines: normalised; of one channel or three. The first dozen of each is shown.
+        colours: mean and standard deviation of the channels, 0 to 1.
+
+    Raises:
+        MachineError: disk full, read-only or missing folder.
+    """
+    shown = lines[:, :MAX_ROWS].float().expand(-1, -1, 3, -1, -1)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in colours)
+    times = max(1, _SMALL_PX // shown.shape[-1])
+    canvas: list[np.ndarray] = []
+    for line in shown * std + mean:
+        pixels = _pixels(line).repeat(times, axis=1).repeat(times, axis=2)
+        framed = np.pad(
+            pixels, [(0, 0), (0, _GAP_PX), (0, _GAP_PX), (0, 0)], constant_values=_WHITE
+        )
+        canvas.append(np.concatenate(list(framed), axis=1))
+    with written_whole(path) as part:
+        Image.fromarray(np.concatenate(canvas)).save(part, format="PNG")
 
 
 def _pixels(views: Tensor) -> Pixels:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from gigassl.tiles.labelled_images import LabelledTiles
+from gigassl.tiles.pretrain.settings import TilePretrainSettings
+from gigassl.training.chance import Chance
 from gigassl.training.geometry import knn_accuracy
 
 MOST = 4096
@@ -38,6 +40,20 @@ class Exam:
         self._groups = np.unique(np.array(labelled.groups), return_inverse=True)[1][chosen]
         self._side_px, self._batch = side_px, batch
         self._mean, self._std = (torch.tensor(v).view(1, 3, 1, 1) for v in colours)
+
+    @classmethod
+    def of(
+        cls, labelled: LabelledTiles | None, *, settings: TilePretrainSettings,
+        colours: tuple[Sequence[float], Sequence[float]], fabric: Fabric,
+    ) -> "Exam | None":  # fmt: skip
+        """The exam of a training; None without labelled tiles, and on all devices but the first."""
+        if labelled is None or not fabric.is_global_zero:
+            return None
+        chance = Chance(seed=settings.seed, rank=0, device=torch.device("cpu"))
+        return cls(
+            labelled, side_px=settings.views.side_px, colours=colours,
+            batch=settings.batch_size // fabric.world_size, generator=chance.shared("exam"),
+        )  # fmt: skip
 
     def accuracy(self, encoder: nn.Module, fabric: Fabric) -> float | None:
         """Share of tiles whose nearest tiles of other groups have their label.

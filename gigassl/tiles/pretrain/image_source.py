@@ -1,5 +1,6 @@
 """Tiles to learn from, cut at random from the images of a folder."""
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,24 +63,32 @@ def index_images(folder: Path) -> ImageIndex:
     paths = image_files_below(folder)
     if not paths:
         raise SettingsError(f"no images found in {folder}; looked for {' '.join(IMAGE_SUFFIXES)}")
+    index = index_of([path.relative_to(folder).as_posix() for path in paths], paths=paths)
+    if not index.names:
+        raise SettingsError(f"not one of the {len(paths)} images in {folder} can be read")
+    return index
+
+
+def index_of(names: Sequence[str], *, paths: Sequence[Path]) -> ImageIndex:
+    """Reads the sizes of these images, not their pixels; those that are none are listed apart.
+
+    Raises:
+        MachineError: no file handles left.
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
         sizes = list(pool.map(_size_of, paths))
-    rows = [(path, size) for path, size in zip(paths, sizes, strict=True) if size is not None]
-    unreadable = [
-        UnreadableFile(
-            name=path.relative_to(folder).as_posix(), path=str(path), reason="it is not an image"
-        )
-        for path, size in zip(paths, sizes, strict=True)
-        if size is None
-    ]
-    if not rows:
-        raise SettingsError(f"not one of the {len(paths)} images in {folder} can be read")
+    found = list(zip(names, paths, sizes, strict=True))
+    rows = [(name, path, size) for name, path, size in found if size is not None]
     return ImageIndex(
-        names=[path.relative_to(folder).as_posix() for path, _ in rows],
-        paths=[path for path, _ in rows],
-        size=np.array([size for _, size in rows], np.int64),
-        n_bytes=np.array([path.stat().st_size for path, _ in rows], np.int64),
-        unreadable=unreadable,
+        names=[name for name, _, _ in rows],
+        paths=[path for _, path, _ in rows],
+        size=np.array([size for _, _, size in rows], np.int64).reshape(-1, 2),
+        n_bytes=np.array([path.stat().st_size for _, path, _ in rows], np.int64),
+        unreadable=[
+            UnreadableFile(name=name, path=str(path), reason="it is not an image")
+            for name, path, size in found
+            if size is None
+        ],
     )
 
 
@@ -124,29 +133,44 @@ class ImageTiles:
             SettingsError: nothing there that can be read.
             MachineError: no file handles left.
         """
-        index = folder if isinstance(folder, ImageIndex) else index_images(folder)
-        self._index = index
         self._settings = settings
-        self._files: ImageFiles | None = None
-        self._in_memory = int(index.size.prod(axis=1).sum()) * 3 <= memory_bytes
-        self._room = np.maximum(index.size // tile_px, 1).prod(axis=1)
-        self.names = index.names
-        self.patient_ids: Sequence[str] = [patient_of(Path(name).stem)[0] for name in index.names]
-        self.n_tiles = int(self._room.sum())
         self.tile_px = tile_px
-        self.unreadable = tuple(index.unreadable)
-        self.n_enlarged = int((index.size.min(axis=1) < tile_px).sum())
-        self.digest = digest_of_settings(
-            {
-                "kind": "images", "names": list(index.names), "size": index.size.tolist(),
-                "n_bytes": index.n_bytes.tolist(), "tile_px": tile_px, "sampling": settings,
-            }
-        )  # fmt: skip
+        self._memory_bytes = memory_bytes
+        self._take(folder if isinstance(folder, ImageIndex) else index_images(folder))
         if self.n_enlarged:
             log.warning(
                 "%d of %d images are smaller than %d px and are enlarged",
                 self.n_enlarged, len(self.names), tile_px,
             )  # fmt: skip
+
+    def _take(self, index: ImageIndex) -> None:
+        tile_px = self.tile_px
+        self._index = index
+        self._files: ImageFiles | None = None
+        self._in_memory = int(index.size.prod(axis=1).sum()) * 3 <= self._memory_bytes
+        self._room = np.maximum(index.size // tile_px, 1).prod(axis=1)
+        self.names = index.names
+        self.patient_ids: Sequence[str] = [patient_of(Path(name).stem)[0] for name in index.names]
+        self.n_tiles = int(self._room.sum())
+        self.unreadable = tuple(index.unreadable)
+        self.n_enlarged = int((index.size.min(axis=1) < tile_px).sum())
+        self.digest = digest_of_settings(
+            {
+                "kind": "images", "names": list(index.names), "size": index.size.tolist(),
+                "n_bytes": index.n_bytes.tolist(), "tile_px": tile_px, "sampling": self._settings,
+            }
+        )  # fmt: skip
+
+    def some(self, files: Sequence[int]) -> "ImageTiles":
+        """The same of some images."""
+        index, part = self._index, copy.copy(self)
+        part._take(
+            ImageIndex(
+                names=[index.names[k] for k in files], paths=[index.paths[k] for k in files],
+                size=index.size[list(files)], n_bytes=index.n_bytes[list(files)],
+            )
+        )  # fmt: skip
+        return part
 
     def batches(self, plan: BatchPlan) -> Iterator[TileBatch]:
         """The batches of a plan, in order.
@@ -184,15 +208,23 @@ class ImageFiles:
         """The squares of a whole batch; their µm/px stands for px of the image a px of the tile."""
         rng = draw_generator(seed=plan.seed, step=step, attempt=attempt)
         image = seats(self._weights, size=plan.size, most=plan.size, rng=rng)
+        return self.squares(image, rng=rng)
+
+    def squares(
+        self, image: Int64[np.ndarray, " drawn"], *, rng: np.random.Generator
+    ) -> DrawnTiles:
+        """A square anywhere in each of these images."""
         size, by = self._size[image], self._settings.jitter_mpp
-        factor = np.exp(rng.uniform(-by, by, plan.size))
+        factor = np.exp(rng.uniform(-by, by, len(image)))
         side = np.minimum(np.rint(self._tile_px * factor), size.min(axis=1))
-        corner = np.floor(rng.random((plan.size, 2)) * (size - side[:, None] + 1))
+        corner = np.floor(rng.random((len(image), 2)) * (size - side[:, None] + 1))
         corner_px = inside(corner, side=side, size=size)
         partner = None
         if self._settings.neighbours:
             partner = neighbours(corner_px, side=side, size=size, allowed=_anywhere, rng=rng)
-        return DrawnTiles(slide=image, corner=corner_px, mpp=side / self._tile_px, partner=partner)
+        return DrawnTiles(
+            slide=image, corner=corner_px, mpp=side / self._tile_px, partner=partner, side=side
+        )
 
     def read_into(
         self, out: UInt8[np.ndarray, "side side 3"], *, file: int, corner: tuple[int, int],

@@ -1,7 +1,8 @@
 """What a training of a tile encoder tells about itself: its plan, and a row a round of steps."""
 
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +32,7 @@ class RoundRow:
         knn_accuracy: share of labelled tiles whose neighbours of other groups have their label, in
             evaluation mode; None without labelled tiles.
         n_unreadable: files that were skipped so far.
+        measured: by the method on held-out tiles, what decides first; empty where none are.
     """
 
     round: int
@@ -43,6 +45,12 @@ class RoundRow:
     geometry: Geometry
     knn_accuracy: float | None = None
     n_unreadable: int = 0
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def validation(self) -> float | None:
+        """What decides of the things measured on held-out tiles, lower is better."""
+        return next(iter(self.measured.values()), None)
 
     @property
     def number(self) -> int:
@@ -53,8 +61,9 @@ class RoundRow:
         """The numbers of a round in one short line."""
         shown = measured(self.loss, self.geometry, self.knn_accuracy)
         skipped = f", {self.n_unreadable} files skipped" if self.n_unreadable else ""
+        held_out = "".join(f", held-out {name} {v:.4g}" for name, v in self.measured.items())
         return (
-            f"{shown}, lr {self.lr:.2g}, {self.tiles_per_s:.0f} tiles/s, "
+            f"{shown}{held_out}, lr {self.lr:.2g}, {self.tiles_per_s:.0f} tiles/s, "
             f"{100 * self.waiting:.0f} % waiting{skipped}"
         )
 
@@ -77,6 +86,7 @@ class TilePlan:
         batch_size: tiles of a batch, over all devices.
         accumulate: batches of a step.
         round_steps: steps of a round.
+        n_held_out: patients whose tiles are only measured.
     """
 
     method: str
@@ -92,6 +102,7 @@ class TilePlan:
     n_parameters: int
     device: str
     n_devices: int
+    n_held_out: int = 0
     unit: ClassVar[str] = "round"
 
     @property
@@ -108,12 +119,13 @@ class TilePlan:
         """The plan in one line."""
         devices = self.device if self.n_devices == 1 else f"{self.n_devices} × {self.device}"
         each = "" if self.accumulate == 1 else f", {self.accumulate} of them a step"
+        held_out = f", {self.n_held_out:,} more held out" if self.n_held_out else ""
         epochs = self.steps * self.batch_size * self.accumulate / self.n_tiles
         return (
             f"{self.method}: {self.n_tiles:,} tiles of {self.n_files:,} files of "
-            f"{self.n_patients:,} patients, batches of {self.batch_size}{each}: {self.steps:,} "
-            f"steps ({epochs:.3g} epochs) at learning rate {self.lr:.3g} on {devices}, "
-            f"{self.n_parameters:,} parameters"
+            f"{self.n_patients:,} patients{held_out}, batches of {self.batch_size}{each}: "
+            f"{self.steps:,} steps ({epochs:.3g} epochs) at learning rate {self.lr:.3g} "
+            f"on {devices}, {self.n_parameters:,} parameters"
         )
 
 

@@ -27,7 +27,9 @@ class TileTrainingOptions:
         best: where the weights of the best round's encoder go at the end: the one with the highest
             kNN accuracy; without an exam the one with the highest effective rank after the warm-up,
             which is what predicts accuracy without labels (RankMe, arXiv 2210.02885). The loss
-            would not do: that of BYOL and DINO is lowest before anything is learned.
+            would not do: that of BYOL and DINO is lowest before anything is learned. Where
+            patients are held out, what the method measures on these goes before both.
+        pictures: folder in which the method draws what it makes of a few tiles after each round.
     """
 
     fabric: Fabric | None = None
@@ -37,6 +39,7 @@ class TileTrainingOptions:
     exam: LabelledTiles | None = None
     round_steps: int | None = None
     best: Path | None = None
+    pictures: Path | None = None
 
 
 def planned_steps(settings: TilePretrainSettings, *, n_tiles: int) -> int:

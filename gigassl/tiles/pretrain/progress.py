@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile, load_training, save_training
 from gigassl.tiles.pretrain.monitors import RoundRow
+from gigassl.tiles.pretrain.schedule import Plateau
 from gigassl.tiles.pretrain.source import UnreadableFile
 
 log = logging.getLogger("gigassl")
@@ -33,6 +34,7 @@ class Progress:
         best_weights: that encoder's, on the CPU.
         unreadable: files that were skipped, each once.
         recent: vectors of the last batches, over all devices.
+        plateau: of what is measured on held-out tiles.
     """
 
     step: int = 0
@@ -43,6 +45,7 @@ class Progress:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     unreadable: dict[str, UnreadableFile] = field(default_factory=dict)
     recent: Float32[Tensor, "tile 2 width"] | None = None
+    plateau: Plateau = field(default_factory=Plateau)
 
     def skip(self, files: Iterable[UnreadableFile], *, aloud: bool) -> None:
         """Notes files that cannot be read, and names each once."""
@@ -59,6 +62,7 @@ class Progress:
             "collapsed_rounds": self.collapsed_rounds,
             "row": None if self.row is None else asdict(self.row),
             "best": None if self.best is None else asdict(self.best),
+            "plateau": asdict(self.plateau),
             "unreadable": [asdict(file) for file in self.unreadable.values()],
         }
 
@@ -75,8 +79,14 @@ class Progress:
             for name in ("row", "best")
         }
         files = [UnreadableFile(**values) for values in plain["unreadable"]]
+        plateau = Plateau(**plain["plateau"])
         return cls(
-            **{**plain, **rows, "unreadable": {file.name: file for file in files}},
+            **{
+                **plain,
+                **rows,
+                "plateau": plateau,
+                "unreadable": {file.name: file for file in files},
+            },
             best_weights={
                 k.removeprefix(_BEST): t for k, t in tensors.items() if k.startswith(_BEST)
             },

@@ -2,10 +2,13 @@
 
 import logging
 import time
+from pathlib import Path
 
 import torch
 
+from gigassl.tiles.pretrain.contact_sheet import save_pictures
 from gigassl.tiles.pretrain.exam import Exam
+from gigassl.tiles.pretrain.held_out import HeldOut
 from gigassl.tiles.pretrain.monitors import RoundRow
 from gigassl.tiles.pretrain.progress import Progress
 from gigassl.tiles.pretrain.steps import Stepper
@@ -21,15 +24,19 @@ class Rounds:
 
     Args:
         exam: None without labelled tiles, and on all devices but the first.
+        held_out: None where no patients are.
         length: steps of a round.
         n_tiles: of an epoch.
     """
 
     def __init__(
-        self, stepper: Stepper, progress: Progress, *, exam: Exam | None, length: int, n_tiles: int
-    ) -> None:
+        self, stepper: Stepper, progress: Progress, *, length: int, n_tiles: int,
+        exam: Exam | None = None, held_out: HeldOut | None = None,
+    ) -> None:  # fmt: skip
         self.length = length
         self._stepper, self._progress, self._exam, self._n_tiles = stepper, progress, exam, n_tiles
+        self._held_out = held_out
+        stepper.falls = progress.plateau.falls
         self._begin()
 
     def _begin(self) -> None:
@@ -61,6 +68,7 @@ class Rounds:
             geometry=geometry(found[:, 0], found[:, 1]),
             knn_accuracy=self._accuracy(),
             n_unreadable=len(progress.unreadable),
+            measured=self._measured(),
         )
         progress.row, progress.losses = row, []
         stepper.recent.forget()
@@ -74,6 +82,31 @@ class Rounds:
         if self._exam is None:
             return None
         return self._exam.accuracy(self._stepper.method.encoder_to_keep(), self._stepper.fabric)
+
+    def _measured(self) -> dict[str, float]:
+        """What held-out tiles say, on which the learning rate may fall."""
+        if self._held_out is None:
+            return {}
+        found, stepper = self._held_out.measure(), self._stepper
+        if stepper.settings.schedule == "plateau":
+            self._progress.plateau.note(next(iter(found.values())))
+            stepper.falls = self._progress.plateau.falls
+        return found
+
+    @torch.no_grad()
+    def draw(self, folder: Path) -> None:
+        """Saves the method's pictures of a few tiles, held out ones where there are.
+
+        Raises:
+            MachineError: disk full, read-only or missing folder.
+        """
+        stepper = self._stepper
+        method = stepper.method.eval()
+        images = stepper.glance if self._held_out is None else self._held_out.glance()
+        generator = stepper.chance.same("held-out")
+        for name, lines in method.pictures(images, generator).items():
+            save_pictures(folder / f"{name}.png", lines.cpu(), colours=stepper.colours)
+        method.train()
 
     @torch.no_grad()
     def _looks_collapsed(self) -> bool:
@@ -98,7 +131,8 @@ class Rounds:
         progress, stepper = self._progress, self._stepper
         if not stepper.fabric.is_global_zero or progress.collapsed_rounds:
             return
-        if self._exam is None and row.step <= stepper.settings.warmup * stepper.steps:
+        unseen = self._exam is None and not row.measured
+        if unseen and row.step <= stepper.settings.warmup * stepper.steps:
             return
         if progress.best is None or _merit(row) > _merit(progress.best):
             weights = stepper.method.encoder_to_keep().state_dict()
@@ -108,4 +142,6 @@ class Rounds:
 
 def _merit(row: RoundRow) -> float:
     """What the best round has most of (see ``TileTrainingOptions.best``)."""
+    if row.validation is not None:
+        return -row.validation
     return row.geometry.effective_rank if row.knn_accuracy is None else row.knn_accuracy

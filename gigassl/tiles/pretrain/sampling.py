@@ -23,12 +23,24 @@ class DrawnTiles:
         corner: (x, y) of its top-left corner, level-0 px.
         mpp: µm/px that it is read at.
         partner: corner of a neighbour of the same size; None where pairs are of one tile.
+        side: of each square, level-0 px.
     """
 
     slide: Int64[np.ndarray, " drawn"]
     corner: Int64[np.ndarray, "drawn 2"]
     mpp: Float64[np.ndarray, " drawn"]
     partner: Int64[np.ndarray, "drawn 2"] | None
+    side: Float64[np.ndarray, " drawn"]
+
+    @property
+    def beside(self) -> Bool[np.ndarray, " drawn"] | None:
+        """Whether each neighbour lies beside its square, not over a part of it."""
+        if self.partner is None:
+            return None
+        apart = np.abs(self.partner - self.corner).max(axis=1)
+        # corners are whole numbers, and sides may not be
+        beside: Bool[np.ndarray, " drawn"] = apart > self.side - 1.0
+        return beside
 
     def __len__(self) -> int:
         return len(self.slide)
@@ -38,8 +50,9 @@ class DrawnTiles:
         mine = slice(rank, len(self) // world * world, world)
         partner = None if self.partner is None else self.partner[mine]
         return DrawnTiles(
-            slide=self.slide[mine], corner=self.corner[mine], mpp=self.mpp[mine], partner=partner
-        )
+            slide=self.slide[mine], corner=self.corner[mine], mpp=self.mpp[mine], partner=partner,
+            side=self.side[mine],
+        )  # fmt: skip
 
 
 def draw_generator(*, seed: int, step: int, attempt: int) -> np.random.Generator:
@@ -82,7 +95,7 @@ def draw_tiles(
     if settings.neighbours:
         allowed = partial(on_a_tile, index, slide)
         partner = neighbours(corner, side=side, size=size_l0, allowed=allowed, rng=rng)
-    return DrawnTiles(slide=slide, corner=corner, mpp=mpp, partner=partner)
+    return DrawnTiles(slide=slide, corner=corner, mpp=mpp, partner=partner, side=side)
 
 
 def _resolutions(

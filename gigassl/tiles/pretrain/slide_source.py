@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from gigassl.errors import SettingsError, SlideError
 from gigassl.files import machine_error
 from gigassl.slides.reader import Slide, open_slide
 from gigassl.slides.region_reader import RegionReader
-from gigassl.tiles.pretrain.index import TileIndex
+from gigassl.tiles.pretrain.index import TileIndex, chosen
 from gigassl.tiles.pretrain.sampling import DrawnTiles, draw_tiles
 from gigassl.tiles.pretrain.settings import SamplingSettings
 from gigassl.tiles.pretrain.source import BatchPlan, TileBatch
@@ -56,6 +56,13 @@ class SlideTiles:
             {"index": self._index.digest, "sampling": settings, "kind": "slides"}
         )
         _refuse_coarse(self._index, settings, laid_at=index.target_mpp)
+
+    def some(self, files: Sequence[int]) -> "SlideTiles":
+        """The same of some slides."""
+        return SlideTiles(
+            chosen(self._index, files), tile_px=self.tile_px,
+            target_mpp=self._index.target_mpp, settings=self._settings,
+        )  # fmt: skip
 
     def batches(self, plan: BatchPlan) -> Iterator[TileBatch]:
         """The batches of a plan, in order.

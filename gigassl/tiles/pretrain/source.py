@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Int64, UInt8
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 
@@ -31,16 +32,18 @@ class TileBatch:
         partners: a neighbour of each tile where pairs are neighbours; None where both views are
             of the tile itself.
         file: number of the slide or image that each tile is of.
+        beside: whether the neighbour lies beside its tile; else it overlaps it, or is the tile.
         unreadable: files that could not be read for this batch; other tiles took their places.
     """
 
     def __init__(
         self, tiles: UInt8[Tensor, "tile row col 3"], *, file: Int64[Tensor, " tile"],
         partners: UInt8[Tensor, "tile row col 3"] | None = None,
+        beside: Bool[Tensor, " tile"] | None = None,
         unreadable: Sequence[UnreadableFile] = (),
     ) -> None:  # fmt: skip
         self.tiles = tiles
-        self.partners = partners
+        self.partners, self.beside = partners, beside
         self.file = file
         self.unreadable = tuple(unreadable)
 
@@ -93,4 +96,24 @@ class TileSource(Protocol):
         Raises:
             SettingsError: nothing can be read any more.
             MachineError: no file handles left.
+        """
+
+
+@runtime_checkable
+class DivisibleTiles(TileSource, Protocol):
+    """A source of which patients can be held out."""
+
+    def some(self, files: Sequence[int]) -> TileSource:
+        """The same of some files, by their numbers in ascending order; these count from 0 there."""
+
+
+@runtime_checkable
+class ChoosingTiles(DivisibleTiles, Protocol):
+    """A source that says itself which patients can be held out."""
+
+    def held_out(self, share: float, *, rng: np.random.Generator) -> frozenset[str]:
+        """Patients that hold about this share of the tiles.
+
+        Raises:
+            SettingsError: none can be held out.
         """

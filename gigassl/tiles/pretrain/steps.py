@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from gigassl.files import MachineError
 from gigassl.tiles.pretrain.method import Method, Views
 from gigassl.tiles.pretrain.monitors import MEASURED, Recent
+from gigassl.tiles.pretrain.schedule import rate_at
 from gigassl.tiles.pretrain.settings import LR_BATCH, TilePretrainSettings
 from gigassl.tiles.pretrain.source import TileBatch, UnreadableFile
 from gigassl.tiles.pretrain.views import draw_views
 from gigassl.training.chance import Chance
-from gigassl.training.optimisers import learning_rate, new_optimiser
+from gigassl.training.optimisers import new_optimiser
 
 GLANCE = 64
 """Views of the last batch that are kept, to be looked at in evaluation mode."""
@@ -32,6 +33,7 @@ class Stepper:
         unreadable: files that were skipped, in the order in which they were met.
         waited: seconds that steps waited for their tiles.
         rate: learning rate of the last step.
+        falls: how often it has fallen on a plateau.
     """
 
     glance: Float[Tensor, "few 3 row col"]
@@ -63,6 +65,7 @@ class Stepper:
         self.recent = Recent(MEASURED // fabric.world_size)
         self.unreadable: list[UnreadableFile] = []
         self.waited = self.rate = 0.0
+        self.falls = 0
 
     def take(self, step: int, batches: Iterator[TileBatch]) -> Float[Tensor, ""]:
         """Takes one step and returns its loss, which the device may still be at.
@@ -71,10 +74,9 @@ class Stepper:
             MachineError: out of memory of the GPU.
         """
         accumulate, progress = self.settings.accumulate, step / self.steps
-        self.rate = learning_rate(
-            step, peak=self.peak, warmup_steps=round(self.settings.warmup * self.steps),
-            steps=self.steps,
-        )  # fmt: skip
+        self.rate = rate_at(
+            step, settings=self.settings, peak=self.peak, steps=self.steps, falls=self.falls
+        )
         for group in self._stepper.param_groups:
             group["lr"] = self.rate
         losses = []
@@ -104,7 +106,7 @@ class Stepper:
         self.unreadable += batch.unreadable
         batch = self.method.prepare(batch, self.chance.own("pairs", number))
         with self.chance.epoch(number, device=self.fabric.device):
-            views = self._views(batch, number)
+            views = self.views(batch, self.chance.same("views", number))
             loss, first, second = self._module(
                 views, progress=progress, generator=self.chance.same("masks", number)
             )
@@ -114,14 +116,19 @@ class Stepper:
         mean: Tensor = loss.detach().float()
         return mean
 
-    def _views(self, batch: TileBatch, number: int) -> Views:
+    def views(self, batch: TileBatch, generator: torch.Generator) -> Views:
+        """Views of a batch on the device.
+
+        Args:
+            generator: on the CPU; in the same state in all processes that share the batch.
+        """
         device = self.fabric.device
         partners = batch.partners
         views = draw_views(
             batch.tiles.to(device, non_blocking=True),
             None if partners is None else partners.to(device, non_blocking=True),
             settings=self.settings.views, mean=self.colours[0], std=self.colours[1],
-            generator=self.chance.same("views", number),
+            generator=generator,
             part=(self.fabric.global_rank, self.fabric.world_size),
         )  # fmt: skip
         return [view.contiguous(memory_format=torch.channels_last) for view in views]

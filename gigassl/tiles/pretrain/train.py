@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gigassl.errors import SettingsError
 from gigassl.tiles.pretrain.exam import Exam
+from gigassl.tiles.pretrain.held_out import HeldOut, divided
 from gigassl.tiles.pretrain.method import Method
 from gigassl.tiles.pretrain.monitors import TilePlan
 from gigassl.tiles.pretrain.options import TileTrainingOptions, planned_steps, round_length
@@ -21,7 +22,6 @@ from gigassl.tiles.pretrain.source import BatchPlan, TileBatch, TileSource
 from gigassl.tiles.pretrain.steps import Stepper
 from gigassl.tiles.pretrain.trained import COLLAPSED_ROUNDS, TrainedTiles
 from gigassl.tiles.weights import save_checkpoint
-from gigassl.training.chance import Chance
 from gigassl.training.devices import fabric_of, fast_convolutions, mean_over_devices, over_devices
 from gigassl.training.monitors import Monitor, Quiet
 from gigassl.training.stopping import ASKED, Asked, StopSignals
@@ -89,14 +89,19 @@ class _Training:
         self, source: TileSource, method: Method, *, settings: TilePretrainSettings,
         colours: tuple[Sequence[float], Sequence[float]], options: TileTrainingOptions,
     ) -> None:  # fmt: skip
-        self.source, self.method, self.settings, self.options = source, method, settings, options
+        self.method, self.settings, self.options = method, settings, options
+        self.source, held_out = divided(source, settings)
         self.fabric = options.fabric or new_fabric(settings)
-        self.steps = planned_steps(settings, n_tiles=source.n_tiles)
-        self.round_steps = options.round_steps or round_length(settings, n_tiles=source.n_tiles)
+        self.steps = planned_steps(settings, n_tiles=self.source.n_tiles)
+        self.round_steps = options.round_steps or round_length(
+            settings, n_tiles=self.source.n_tiles
+        )
         self.stepper = Stepper(
             method, settings=settings, steps=self.steps, colours=colours, fabric=self.fabric
         )
-        self.exam = self._exam(colours) if self.fabric.is_global_zero else None
+        self.exam = Exam.of(options.exam, settings=settings, colours=colours, fabric=self.fabric)
+        self.held_out = None if held_out is None else HeldOut(held_out, self.stepper)
+        self.n_held_out = 0 if held_out is None else len(set(held_out.patient_ids))
         self.keeper = Keeper(
             options.checkpoint, minutes=options.minutes, method=method,
             optimiser=self.stepper.optimiser,
@@ -109,17 +114,6 @@ class _Training:
         self.asked: Asked | None = None
         self.diverged = False
 
-    def _exam(self, colours: tuple[Sequence[float], Sequence[float]]) -> Exam | None:
-        if self.options.exam is None:
-            return None
-        return Exam(
-            self.options.exam, side_px=self.settings.views.side_px, colours=colours,
-            batch=self.settings.batch_size // self.fabric.world_size,
-            generator=Chance(
-                seed=self.settings.seed, rank=0, device=torch.device("cpu")
-            ).shared("exam"),
-        )  # fmt: skip
-
     def carry_out(self, monitor: Monitor) -> TrainedTiles:
         """Trains to the last step, or until it is asked to stop or the loss is no number."""
         progress = self.progress = self.keeper.resume()
@@ -131,8 +125,8 @@ class _Training:
         monitor.started(self._plan())
         self.method.train()
         rounds = Rounds(
-            self.stepper, progress, exam=self.exam, length=self.round_steps,
-            n_tiles=self.source.n_tiles,
+            self.stepper, progress, length=self.round_steps, n_tiles=self.source.n_tiles,
+            exam=self.exam, held_out=self.held_out,
         )  # fmt: skip
         with self.signals, fast_convolutions(), self._batches() as batches:
             while progress.step < self.steps and not self.diverged and self.asked is None:
@@ -158,6 +152,7 @@ class _Training:
             n_parameters=sum(p.numel() for p in trained),
             device=self.fabric.device.type,
             n_devices=self.fabric.world_size,
+            n_held_out=self.n_held_out,
         )
 
     @contextmanager
@@ -197,6 +192,8 @@ class _Training:
             return
         if ends:
             monitor.row_done(rounds.end())
+            if self.options.pictures is not None and self.fabric.is_global_zero:
+                rounds.draw(self.options.pictures)
         if due or self.asked or progress.step == self.steps:
             self._save()
 
@@ -251,6 +248,7 @@ class _Training:
             "kind": "tile-encoder-weights",
             "step": best.step,
             "knn_accuracy": best.knn_accuracy,
+            "measured": best.measured,
         }
         save_checkpoint(path, self.progress.best_weights, card=card)
 
@@ -273,4 +271,6 @@ class _Training:
             stopped_by=self.asked if progress.step < self.steps else None,
             unreadable=tuple(progress.unreadable.values()),
             state=self.keeper.said(),
+            measured=row.measured if row else {},
+            best_measured=best.measured if best else {},
         )

@@ -1,6 +1,7 @@
 """How a training of a tile encoder ended."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gigassl.tiles.pretrain.source import UnreadableFile
 from gigassl.training.geometry import Geometry
@@ -22,6 +23,7 @@ class TrainedTiles:
             None where not even one was finished, or no exam was given.
         best_step: at the end of whose round the encoder was best; None before the warm-up's end.
         best_knn_accuracy: of that round.
+        measured, best_measured: on held-out tiles, at the end of the last round and of the best.
         collapsed: the vectors of the last rounds say nothing: the training has failed.
         diverged: the loss, or a weight, was no number; the network is of no use.
         stopped_by: the signal that ended it early; the same call goes on.
@@ -44,6 +46,8 @@ class TrainedTiles:
     stopped_by: Asked | None
     unreadable: tuple[UnreadableFile, ...]
     state: str
+    measured: Mapping[str, float] = field(default_factory=dict)
+    best_measured: Mapping[str, float] = field(default_factory=dict)
 
     def alarm(self) -> str:
         """What is wrong with the result and what to do about it; empty where nothing is."""

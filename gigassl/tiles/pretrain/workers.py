@@ -63,6 +63,7 @@ class _Read:
     tiles: Tensor
     file: Tensor
     partners: Tensor | None = None
+    beside: Tensor | None = None
     unreadable: dict[int, str] = field(default_factory=dict)
     machine: str | None = None
     full: bool = True
@@ -109,13 +110,14 @@ class _Steps(Dataset[_Read]):
             tiles=torch.empty(shape, dtype=torch.uint8),
             file=torch.zeros(len(drawn), dtype=torch.int64),
             partners=None if drawn.partner is None else torch.empty(shape, dtype=torch.uint8),
+            beside=None if drawn.beside is None else torch.zeros(len(drawn), dtype=torch.bool),
         )
 
     def _fill(
         self, read: _Read, drawn: DrawnTiles, *, places: Int64[np.ndarray, " place"]
     ) -> Int64[np.ndarray, " left"]:
         """Reads the tiles of these places, file after file; returns places still to be filled."""
-        left = []
+        left, beside = [], drawn.beside
         for place in places[np.argsort(drawn.slide[places], kind="stable")].tolist():
             number = int(drawn.slide[place])
             try:
@@ -125,6 +127,8 @@ class _Steps(Dataset[_Read]):
                 left.append(place)
             else:
                 read.file[place] = number
+                if read.beside is not None and beside is not None:
+                    read.beside[place] = bool(beside[place])
         return np.array(sorted(left), np.int64)
 
     def _read_one(self, read: _Read, drawn: DrawnTiles, *, place: int) -> None:
@@ -159,8 +163,9 @@ def batches_of(
         if not read.full:
             raise _all_gone(named, names)
         yield TileBatch(
-            read.tiles, file=read.file, partners=read.partners, unreadable=_named(fresh, names)
-        )
+            read.tiles, file=read.file, partners=read.partners, beside=read.beside,
+            unreadable=_named(fresh, names),
+        )  # fmt: skip
 
 
 def refuse_too_few(n_tiles: int, plan: BatchPlan, *, what: str) -> None:

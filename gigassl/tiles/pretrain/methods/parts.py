@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from lightly.models.utils import deactivate_requires_grad, update_momentum
-from lightly.utils.dist import gather, rank
+from lightly.utils.dist import gather, rank, world_size
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
 from gigassl.errors import SettingsError
+from gigassl.tiles.labelled_tasks import FileLabels
+from gigassl.tiles.nic_networks import NicEncoder
 
 Number = int | float
 log = logging.getLogger("gigassl")
@@ -34,6 +36,7 @@ class Run:
         steps: of the optimiser, for schedules.
         batch_size: tiles of a batch, over all processes.
         gather: several processes share each batch.
+        labels: of the files, for methods that learn from these.
     """
 
     width: int
@@ -41,6 +44,7 @@ class Run:
     steps: int
     batch_size: int
     gather: bool = False
+    labels: FileLabels | None = None
 
 
 def check_limits(options: Any, **limits: tuple[float, float]) -> None:
@@ -169,6 +173,33 @@ def whole_batch(
     once gradients are averaged over processes.
     """
     return torch.cat(gather(vectors), dim=0) if shared else vectors
+
+
+def nic_network(encoder: nn.Module, *, method: str) -> NicEncoder:
+    """The encoder, if it is one that a generator of the same shape can be made for.
+
+    Raises:
+        SettingsError: it is another network.
+    """
+    if isinstance(encoder, NicEncoder):
+        return encoder
+    raise SettingsError(
+        f"method '{method}' draws tiles with a network of its encoder's shape; take --arch nic:vae "
+        "or nic:bigan"
+    )
+
+
+def normal_draws(
+    like: Float[Tensor, "tile code"], generator: torch.Generator
+) -> Float[Tensor, "tile code"]:
+    """Standard normal numbers; processes that share a batch draw all of them and take their own.
+
+    Args:
+        like: of the shape and on the device that they shall have.
+        generator: on the CPU, in the same state in all processes.
+    """
+    drawn = torch.randn(world_size() * len(like), like.shape[1], generator=generator)
+    return drawn[rank() :: world_size()].to(like.device, non_blocking=True)
 
 
 def kept_in_state(module: nn.Module, *names: str) -> None:
