@@ -10,6 +10,7 @@ from gigassl.cli import options as opt
 from gigassl.cli.pretrain_tiles_options import (
     method_options,
     tile_data_settings,
+    tiled_files,
     training_settings,
 )
 from gigassl.cli.result import finish, finish_training
@@ -25,8 +26,11 @@ NETWORK, TRAINING, SAMPLING, VIEWS, LOG = (
 
 
 def pretrain_tiles_command(
-    source: Annotated[
-        Path, typer.Argument(help="Folder or CSV of slides; or a folder of images.")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...",
+                       help="Folder or CSV of slides, or a folder of images; for supervised and "
+                       "multitask labelled images, each a folder of class folders or a CSV."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.")],
     arch: Annotated[
@@ -43,7 +47,8 @@ def pretrain_tiles_command(
     method: Annotated[
         str,
         typer.Option(help="moco, simclr, byol, dino, vicreg, barlow; dinov2 for transformers; "
-                     "vae, contrastive, bigan: neural image compression.",
+                     "vae, contrastive, bigan: neural image compression; supervised, multitask: "
+                     "from labels.",
                      rich_help_panel=TRAINING),
     ] = "moco",
     method_option: Annotated[
@@ -168,12 +173,13 @@ def pretrain_tiles_command(
                      rich_help_panel=LOG),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(help="Its column of classes.", rich_help_panel=LOG,
-                                 show_default="label, class or target")
+        str | None,
+        typer.Option(help="Column of classes in tables of labelled images.", rich_help_panel=LOG,
+                     show_default="label, class or target"),
     ] = None,
     group_column: Annotated[
         str | None,
-        typer.Option(help="Its column of groups (patients), never compared with themselves.",
+        typer.Option(help="Column of groups (patients), never compared with themselves.",
                      rich_help_panel=LOG, show_default="group, patient or the like"),
     ] = None,
     group_pattern: Annotated[
@@ -218,7 +224,7 @@ def pretrain_tiles_command(
     ] = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
-    """Train a tile encoder on your own slides, without labels.
+    """Train a tile encoder on your own slides, without labels or with.
 
     The file serves wherever an encoder's name does: gigassl embed SLIDES
     -o vectors.parquet --tile-encoder OUT. A stopped or killed run goes on
@@ -236,6 +242,7 @@ def pretrain_tiles_command(
     from gigassl.pipeline.progress import Reporter
     from gigassl.pipeline.training_progress import TrainingReporter
     from gigassl.tiles.labelled_images import read_labelled
+    from gigassl.tiles.pretrain.catalogue import learns_from_labels
     from gigassl.tiles.training_networks import TileNetwork
 
     data = tile_data_settings(
@@ -267,12 +274,13 @@ def pretrain_tiles_command(
         network=TileNetwork(architecture=arch, init_from=init_from),
         data=data,
     )  # fmt: skip
+    columns = {
+        "label_column": label_column, "group_column": group_column, "group_pattern": group_pattern,
+    }  # fmt: skip
+    source = tiled_files(sources, labelled=learns_from_labels(method), columns=columns)
     exam = None
     if labelled is not None and preview is None:
-        seen = read_labelled(
-            labelled, label_column=label_column, group_column=group_column,
-            group_pattern=group_pattern,
-        )  # fmt: skip
+        seen = read_labelled(labelled, **columns)
         exam = exam_of(seen, grid=data.tiles.grid, image_mpp=labelled_mpp)
     options = PretrainTilesOptions(
         device=device, devices=devices, nodes=nodes, workers=workers, restart=restart, keep=keep,

@@ -1,13 +1,14 @@
 """How the options of ``gigassl pretrain-tiles`` become settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gigassl.cli import options as opt
 from gigassl.errors import SettingsError, unknown_name
 
 if TYPE_CHECKING:
-    from gigassl.pipeline.pretrain_tiles_data import TileDataSettings
+    from gigassl.pipeline.pretrain_tiles_data import TileDataSettings, TiledFiles
     from gigassl.tiles.pretrain.settings import TilePretrainSettings, TileViewSettings
 
 
@@ -28,6 +29,26 @@ def method_options(texts: list[str] | None) -> dict[str, float] | None:
             ) from None
         found[name] = int(number) if number.is_integer() and "." not in value else number
     return found or None
+
+
+def tiled_files(
+    sources: Sequence[Path], *, labelled: bool, columns: Mapping[str, str | None]
+) -> "TiledFiles":
+    """What tiles are cut from: labelled images for methods that learn from these, else one source.
+
+    Raises:
+        SettingsError: several sources without labels, or labelled images that cannot be used.
+    """
+    from gigassl.tiles.labelled_tasks import read_tasks
+
+    if labelled:
+        return read_tasks(sources, **columns)
+    if len(sources) > 1:
+        raise SettingsError(
+            f"one folder or CSV is expected, got {len(sources)}; several labelled ones are for "
+            "--method multitask"
+        )
+    return sources[0]
 
 
 def tile_data_settings(

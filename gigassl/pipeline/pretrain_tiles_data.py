@@ -1,4 +1,4 @@
-"""What a tile encoder is trained on: slides, or a folder of images, as one source of tiles."""
+"""What a tile encoder is trained on: slides, or images with or without labels, as one source."""
 
 import logging
 from collections.abc import Sequence
@@ -13,10 +13,13 @@ from gigassl.pipeline.failures import Failure
 from gigassl.pipeline.output import make_folder
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.tile_index import IndexOptions, tile_index
+from gigassl.pipeline.training_log import ROUNDS, LogLayout, with_measured
 from gigassl.slides.cohort import SLIDE_SUFFIXES, Cohort, is_bag, read_cohort
 from gigassl.tiles.image_files import IMAGE_SUFFIXES, image_files_below
+from gigassl.tiles.labelled_tasks import FileLabels, LabelledTasks
 from gigassl.tiles.pretrain.image_source import ImageTiles
 from gigassl.tiles.pretrain.index import TileIndex, load_index
+from gigassl.tiles.pretrain.labelled_source import TaskTiles
 from gigassl.tiles.pretrain.settings import SamplingSettings
 from gigassl.tiles.pretrain.slide_source import SlideTiles
 from gigassl.tiles.pretrain.source import TileSource, UnreadableFile
@@ -29,6 +32,8 @@ MOST_NAMED = 50_000
 """Images that a model card names."""
 
 Kind = Literal["slides", "images"]
+TiledFiles = Path | Cohort | LabelledTasks
+"""Folder or table of slides, folder of images, or labelled images of one task or several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +79,27 @@ class TileData:
         kind: of the files that they lie in.
         source: draws them.
         failures: files that are left out from the beginning.
+        labels: of the files; None where nothing is learned from these.
     """
 
     kind: Kind
     source: TileSource
     failures: Sequence[Failure] = ()
+    labels: FileLabels | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the model card says of the tiles: how many, and which classes each task has."""
+        source, labels = self.source, self.labels
+        tasks = () if labels is None else zip(labels.tasks, labels.classes, strict=True)
+        learned = {name: list(classes) for name, classes in tasks}
+        return {
+            "kind": self.kind,
+            "digest": source.digest,
+            "files": len(source.names),
+            "patients": len(set(source.patient_ids)),
+            "tiles": source.n_tiles,
+            **({"tasks": learned} if learned else {}),
+        }
 
     def pretrained_on(self, begun: EncoderRecord) -> dict[str, Any]:
         """What the model card says of the files, by name; of too many images only how many.
@@ -100,12 +121,22 @@ class TileData:
         return record
 
 
-def kind_of(source: Path | Cohort, *, images: bool | None) -> Kind:
-    """Whether a source is slides or a folder of images; a folder of both is slides.
+def log_layout(data: TileData) -> LogLayout:
+    """The columns of the log: also the accuracy of each task, where labels are learned."""
+    if data.labels is None:
+        return ROUNDS
+    titles = {f"accuracy {task}": f"held-out accuracy: {task}" for task in data.labels.tasks}
+    return with_measured(ROUNDS, titles)
+
+
+def kind_of(source: TiledFiles, *, images: bool | None) -> Kind:
+    """Whether a source is slides or images; a folder of both is slides.
 
     Raises:
         SettingsError: neither.
     """
+    if isinstance(source, LabelledTasks):
+        return "images"
     if isinstance(source, Cohort) or not source.is_dir():
         if images:
             raise SettingsError(f"--images wants a folder of images; got {source}")
@@ -128,7 +159,7 @@ def kind_of(source: Path | Cohort, *, images: bool | None) -> Kind:
 
 
 def tile_data(
-    source: Path | Cohort, folder: Path, *, settings: TileDataSettings, options: TileDataOptions,
+    source: TiledFiles, folder: Path, *, settings: TileDataSettings, options: TileDataOptions,
     fewest: int, progress: Progress | None = None,
 ) -> TileData:  # fmt: skip
     """Finds the tiles of slides (kept in ``folder`` for the next run) or the images of a folder.
@@ -142,6 +173,8 @@ def tile_data(
         BusyError: another run looks at the same slides for the same output.
         MachineError: disk, memory or file handles.
     """
+    if isinstance(source, LabelledTasks):
+        return _of_tasks(source, settings)
     if kind_of(source, images=options.images) == "images":
         return _of_images(Path(str(source)), settings)
     cohort = source if isinstance(source, Cohort) else _cohort(source, options)
@@ -155,9 +188,11 @@ def tile_data(
 
 
 def found_tile_data(
-    source: Path | Cohort, folder: Path, *, settings: TileDataSettings, options: TileDataOptions
+    source: TiledFiles, folder: Path, *, settings: TileDataSettings, options: TileDataOptions
 ) -> TileData:
     """The same in a process that shares the training, when the first one has found the tiles."""
+    if isinstance(source, LabelledTasks):
+        return _of_tasks(source, settings)
     if kind_of(source, images=options.images) == "images":
         return _of_images(Path(str(source)), settings)
     index = load_index(folder / INDEX)
@@ -182,14 +217,28 @@ def _of_index(index: TileIndex, settings: TileDataSettings) -> SlideTiles:
 
 
 def _of_images(folder: Path, settings: TileDataSettings) -> TileData:
+    _refuse_second_mpp(settings)
+    source = ImageTiles(folder, tile_px=settings.tiles.grid.tile_px, settings=settings.sampling)
+    failures = [failure_of(file, stage="open") for file in source.unreadable]
+    return TileData(kind="images", source=source, failures=tuple(failures))
+
+
+def _of_tasks(tasks: LabelledTasks, settings: TileDataSettings) -> TileData:
+    _refuse_second_mpp(settings)
+    for name, images in zip(tasks.names, tasks.images, strict=True):
+        for note in images.notes:
+            log.info("%s: %s", name, note)
+    source = TaskTiles(tasks, tile_px=settings.tiles.grid.tile_px, settings=settings.sampling)
+    failures = [failure_of(file, stage="open") for file in source.unreadable]
+    return TileData(kind="images", source=source, failures=tuple(failures), labels=source.labels)
+
+
+def _refuse_second_mpp(settings: TileDataSettings) -> None:
     if settings.sampling.second_mpp is not None:
         raise SettingsError(
             "a folder of images does not say its µm/px, so there is no second one: leave out "
             "--second-mpp"
         )
-    source = ImageTiles(folder, tile_px=settings.tiles.grid.tile_px, settings=settings.sampling)
-    failures = [failure_of(file, stage="open") for file in source.unreadable]
-    return TileData(kind="images", source=source, failures=tuple(failures))
 
 
 def failure_of(file: UnreadableFile, *, stage: str) -> Failure:

@@ -84,9 +84,7 @@ def with_measured(layout: LogLayout, titles: Mapping[str, str]) -> LogLayout:
         titles: of the panels.
     """
     panels = {f"{_HELD_OUT}{name}": title for name, title in titles.items()}
-    return replace(
-        layout, columns=(*layout.columns, *panels), panels={**layout.panels, **panels}
-    )
+    return replace(layout, columns=(*layout.columns, *panels), panels={**layout.panels, **panels})
 
 
 def values_of(row: LogRow, layout: LogLayout = EPOCHS) -> dict[str, float]:

@@ -149,6 +149,11 @@ METHOD_PRESETS: Mapping[str, TilePretrainSettings] = {
 """Name → settings as its authors have them for about 100 epochs, with views for histology."""
 
 
+def learns_from_labels(name: str) -> bool:
+    """Whether a method of that name wants labelled images."""
+    return name in METHODS and METHODS[name].wants_labels
+
+
 def new_method(
     settings: TilePretrainSettings, encoder: nn.Module, *, width: int, steps: int,
     gather: bool = False, labels: FileLabels | None = None,
