@@ -10,7 +10,7 @@ from tests.shared_data import REPO_ROOT
 COMMANDS = (
     "embed", "encode", "pretrain", "import-model", "merge", "doctor", "inspect", "demo", "probe",
     "mil", "fewshot", "inductive", "compare", "sites", "screen", "fit", "predict", "import-vectors",
-    "probe-tiles", "pretrain-tiles",
+    "probe-tiles", "pretrain-tiles", "synth nic", "synth needles", "explain",
 )  # fmt: skip
 README = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -37,7 +37,7 @@ def test_every_command_and_public_option_named_there_exists() -> None:
     from gigassl.cli.main import app
 
     helps = "".join(
-        CliRunner(env={"COLUMNS": "300"}).invoke(app, [command, "--help"]).stdout
+        CliRunner(env={"COLUMNS": "300"}).invoke(app, [*command.split(), "--help"]).stdout
         for command in COMMANDS
     )
     known = set(re.findall(r"--[a-z][a-z-]+", helps)) | {"--debug"}

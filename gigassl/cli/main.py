@@ -78,6 +78,7 @@ def _register() -> None:
         demo,
         embed,
         encode,
+        explain,
         fewshot,
         fit,
         import_model,
@@ -92,6 +93,7 @@ def _register() -> None:
         probe_tiles,
         screen,
         sites,
+        synth,
     )
 
     panels = {
@@ -122,11 +124,13 @@ def _register() -> None:
             ("fit", fit.fit_command, fit.FIT_EXAMPLE),
             ("predict", fit.predict_command, fit.PREDICT_EXAMPLE),
             ("screen", screen.screen_command, screen.EXAMPLE),
+            ("explain", explain.explain_command, explain.EXAMPLE),
         ),
     }
     for panel, commands in panels.items():
         for name, command, example in commands:
             app.command(name=name, epilog=example, rich_help_panel=panel)(command)
+    app.add_typer(synth.synth_app, name="synth", rich_help_panel="First look")
 
 
 _register()
