@@ -52,6 +52,11 @@ class BankJob:
         self, source: Path | Cohort, folder: Path, *, encoder: TileEncoder | str,
         settings: BankSettings, options: RunOptions,
     ) -> None:  # fmt: skip
+        if options.variants:
+            raise SettingsError(
+                "a bank holds drawn tiles, and no turned variants of whole slides; turn its tiles "
+                "by its augmentation (--turn-tiles)"
+            )
         self.whole = _cohort(source, options)
         self.cohort, self.folder = self.whole, folder
         if options.shard is not None:
