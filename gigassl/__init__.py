@@ -10,9 +10,14 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.bag import open_bag as open_bag
     from gigassl.bags.bank import open_bank as open_bank
     from gigassl.bags.bank_draws import DrawSettings as DrawSettings
+    from gigassl.bags.grid import CompressedSlide as CompressedSlide
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
     from gigassl.evaluate.comparison import CompareSettings as CompareSettings
+    from gigassl.evaluate.needles.curve import NeedleCurveSettings as NeedleCurveSettings
+    from gigassl.evaluate.needles.curve import NeedleVariant as NeedleVariant
+    from gigassl.evaluate.needles.network import NeedleNetworkSettings as NeedleNetworkSettings
+    from gigassl.evaluate.needles.training import NeedleTrainingSettings as NeedleTrainingSettings
     from gigassl.evaluate.probe_settings import ProbeSettings as ProbeSettings
     from gigassl.evaluate.probes import fit_probe as fit_probe
     from gigassl.evaluate.probes import run_probe as run_probe
@@ -34,6 +39,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.encode import encode as encode
     from gigassl.pipeline.evaluation import TaskOptions as TaskOptions
     from gigassl.pipeline.evaluation import question as question
+    from gigassl.pipeline.explain import explain as explain
+    from gigassl.pipeline.explain_options import ExplainOptions as ExplainOptions
     from gigassl.pipeline.fewshot import FewshotOptions as FewshotOptions
     from gigassl.pipeline.fewshot import fewshot as fewshot
     from gigassl.pipeline.fit import FitSettings as FitSettings
@@ -46,6 +53,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.merge import merge as merge
     from gigassl.pipeline.mil import MilOptions as MilOptions
     from gigassl.pipeline.mil import mil as mil
+    from gigassl.pipeline.needles import needle_curve as needle_curve
     from gigassl.pipeline.predict import PredictOptions as PredictOptions
     from gigassl.pipeline.predict import predict as predict
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
@@ -65,12 +73,22 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.probe import probe as probe
     from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
     from gigassl.pipeline.probe_tiles_options import ProbeTilesOptions as ProbeTilesOptions
+    from gigassl.pipeline.recipe import run_recipe as run_recipe
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
     from gigassl.pipeline.sites import sites as sites
+    from gigassl.pipeline.synth_needles import SynthNeedlesSettings as SynthNeedlesSettings
+    from gigassl.pipeline.synth_needles import synth_needles as synth_needles
+    from gigassl.pipeline.synth_nic import SynthNicSettings as SynthNicSettings
+    from gigassl.pipeline.synth_nic import synth_nic as synth_nic
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
+    from gigassl.slides.digit_layout import DigitSlideSettings as DigitSlideSettings
+    from gigassl.slides.digit_slides import draw_slides as draw_slides
+    from gigassl.slides.digits import read_digits as read_digits
     from gigassl.slides.grid import GridSettings as GridSettings
+    from gigassl.slides.needles import NeedleSettings as NeedleSettings
+    from gigassl.slides.needles import draw_needles as draw_needles
     from gigassl.slides.reader import open_slide as open_slide
     from gigassl.slides.synthetic import make_cohort as make_cohort
     from gigassl.slides.tissue import TissueSettings as TissueSettings
@@ -94,16 +112,24 @@ _HOME = {
     "BankSettings": "gigassl.pipeline.bank",
     "Cohort": "gigassl.slides.cohort",
     "CompareSettings": "gigassl.evaluate.comparison",
+    "CompressedSlide": "gigassl.bags.grid",
+    "DigitSlideSettings": "gigassl.slides.digit_layout",
     "DrawSettings": "gigassl.bags.bank_draws",
     "EmbedResult": "gigassl.pipeline.embed",
     "EmbedSettings": "gigassl.pipeline.embed",
     "EnsembleSettings": "gigassl.vectors.ensemble",
+    "ExplainOptions": "gigassl.pipeline.explain_options",
     "FewshotOptions": "gigassl.pipeline.fewshot",
     "FitSettings": "gigassl.pipeline.fit",
     "GigasslError": "gigassl.errors",
     "GridSettings": "gigassl.slides.grid",
     "ImportOptions": "gigassl.pipeline.import_vectors",
     "MilOptions": "gigassl.pipeline.mil",
+    "NeedleCurveSettings": "gigassl.evaluate.needles.curve",
+    "NeedleNetworkSettings": "gigassl.evaluate.needles.network",
+    "NeedleSettings": "gigassl.slides.needles",
+    "NeedleTrainingSettings": "gigassl.evaluate.needles.training",
+    "NeedleVariant": "gigassl.evaluate.needles.curve",
     "NetworkSettings": "gigassl.pipeline.pretrain",
     "PredictOptions": "gigassl.pipeline.predict",
     "PretrainOptions": "gigassl.pipeline.pretrain",
@@ -119,6 +145,8 @@ _HOME = {
     "ScreenSettings": "gigassl.evaluate.screening",
     "SlideTable": "gigassl.vectors.table",
     "SplitSettings": "gigassl.evaluate.splits",
+    "SynthNeedlesSettings": "gigassl.pipeline.synth_needles",
+    "SynthNicSettings": "gigassl.pipeline.synth_nic",
     "TaskOptions": "gigassl.pipeline.evaluation",
     "TileDataOptions": "gigassl.pipeline.pretrain_tiles_data",
     "TileDataSettings": "gigassl.pipeline.pretrain_tiles_data",
@@ -130,12 +158,15 @@ _HOME = {
     "ViewSettings": "gigassl.vectors.views",
     "compare_files": "gigassl.pipeline.compare",
     "demo": "gigassl.pipeline.demo",
+    "draw_needles": "gigassl.slides.needles",
+    "draw_slides": "gigassl.slides.digit_slides",
     "embed": "gigassl.pipeline.embed",
     "embed_bag": "gigassl.vectors.ensemble",
     "encode": "gigassl.pipeline.encode",
     "encode_bank": "gigassl.pipeline.bank",
     "estimate_bank": "gigassl.pipeline.bank",
     "examine": "gigassl.pipeline.doctor",
+    "explain": "gigassl.pipeline.explain",
     "fewshot": "gigassl.pipeline.fewshot",
     "fit": "gigassl.pipeline.fit",
     "fit_probe": "gigassl.evaluate.probes",
@@ -150,6 +181,7 @@ _HOME = {
     "merge_banks": "gigassl.pipeline.bank_merge",
     "mil": "gigassl.pipeline.mil",
     "nearest": "gigassl.vectors.search",
+    "needle_curve": "gigassl.pipeline.needles",
     "open_bag": "gigassl.bags.bag",
     "open_bank": "gigassl.bags.bank",
     "open_slide": "gigassl.slides.reader",
@@ -162,10 +194,14 @@ _HOME = {
     "probe_tiles": "gigassl.pipeline.probe_tiles",
     "question": "gigassl.pipeline.evaluation",
     "read_cohort": "gigassl.slides.cohort",
+    "read_digits": "gigassl.slides.digits",
     "read_splits": "gigassl.evaluate.split_files",
     "run_probe": "gigassl.evaluate.probes",
+    "run_recipe": "gigassl.pipeline.recipe",
     "screen": "gigassl.pipeline.screen",
     "sites": "gigassl.pipeline.sites",
+    "synth_needles": "gigassl.pipeline.synth_needles",
+    "synth_nic": "gigassl.pipeline.synth_nic",
     "write_splits": "gigassl.evaluate.split_files",
 }
 """Public name → the module it lives in."""

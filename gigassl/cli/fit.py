@@ -75,6 +75,14 @@ def fit_command(
     calibrate: Annotated[
         bool, typer.Option(help="Platt scaling, out of fold.", rich_help_panel=PROBE)
     ] = True,
+    keep_folds: Annotated[
+        bool,
+        typer.Option(
+            "--keep-folds",
+            help="Keep the probe of each fold too, for `gigassl explain`.",
+            rich_help_panel=PROBE,
+        ),
+    ] = False,
     test: Annotated[
         Path | None, typer.Option(help="Vectors of another cohort.", rich_help_panel=OTHER)
     ] = None,
@@ -101,8 +109,9 @@ def fit_command(
     if test_labels is not None and test is None:
         raise SettingsError("--test-labels are of the vectors that --test names; give both")
     settings = _settings(
-        probe, preset=preset, strength=strength, threshold=threshold, calibrate=calibrate
-    )
+        probe, preset=preset, strength=strength, threshold=threshold, calibrate=calibrate,
+        keep_folds=keep_folds,
+    )  # fmt: skip
     result = fit(vectors, out, task=options, settings=settings)
     if test is None:
         finish(result, as_json=json)
@@ -150,7 +159,7 @@ def predict_command(
 
 def _settings(
     method: str | None, *, preset: str | None, strength: float | None, threshold: str,
-    calibrate: bool,
+    calibrate: bool, keep_folds: bool,
 ) -> "FitSettings":  # fmt: skip
     from gigassl.errors import SettingsError
     from gigassl.evaluate.probes import PROBE_PRESETS, ProbeSettings
@@ -163,4 +172,6 @@ def _settings(
         chosen = ProbeSettings(method=method, strength=strength)
     elif strength is not None:
         raise SettingsError("--strength belongs to a probe; name it with --probe")
-    return FitSettings(probe=chosen, threshold=threshold, calibrate=calibrate)
+    return FitSettings(
+        probe=chosen, threshold=threshold, calibrate=calibrate, keep_folds=keep_folds
+    )

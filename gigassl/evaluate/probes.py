@@ -26,7 +26,7 @@ from gigassl.evaluate.vector_set import VectorSet
 
 __all__ = [
     "DEFAULT_METHODS", "KINDS", "PROBE_PRESETS", "FittedProbe", "ProbeSettings",
-    "fit_probe", "run_probe", "vectors_of_task",
+    "fit_folds", "fit_probe", "run_probe", "vectors_of_task",
 ]  # fmt: skip
 
 _Learn = Callable[[ProbeData, Sequence[Int64[np.ndarray, " _"]]], list[FittedProbe]]
@@ -61,10 +61,7 @@ def run_probe(
             nothing can be learned from.
     """
     rows = vectors_of_task(task, vectors)
-    trains = [np.concatenate([split.train, split.val]) for split in splits]
-    probes = _fitted(
-        rows, task, trains, settings=settings, seed=seed, first_block=vectors.first_block
-    )
+    probes = fit_folds(task, vectors, splits, settings=settings, seed=seed)
     method = Method(
         name=name or f"{vectors.name} · {settings.method}", control=vectors.control,
         control_of=vectors.control_of, seen=vectors.seen,
@@ -75,6 +72,19 @@ def run_probe(
             for split, probe in zip(splits, probes, strict=True)
         ]
     )
+
+
+@one_thread()
+def fit_folds(
+    task: Task, vectors: VectorSet, splits: Sequence[Split], *, settings: ProbeSettings,
+    seed: int = 0,
+) -> list[FittedProbe]:  # fmt: skip
+    """The probe of each split, as ``run_probe`` predicts with it; arguments as there."""
+    trains = [np.concatenate([split.train, split.val]) for split in splits]
+    return _fitted(
+        vectors_of_task(task, vectors), task, trains, settings=settings, seed=seed,
+        first_block=vectors.first_block,
+    )  # fmt: skip
 
 
 @one_thread()

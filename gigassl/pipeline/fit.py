@@ -19,13 +19,14 @@ from gigassl.evaluate.predictions import Predictions, joined, save_predictions
 from gigassl.evaluate.probes import (
     DEFAULT_METHODS,
     ProbeSettings,
+    fit_folds,
     fit_probe,
     run_probe,
     vectors_of_task,
 )
 from gigassl.evaluate.task import Task, rows_of
 from gigassl.pipeline.evaluation import Question, TaskOptions, question
-from gigassl.pipeline.output import claimed
+from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.vector_sets import OpenVectors, open_vector_sets
 from gigassl.report.numbers import as_records
 from gigassl.report.tables import as_text
@@ -44,6 +45,7 @@ class FitSettings:
             "sensitivity=0.95" or "specificity=0.95".
         calibrate: probabilities by Platt scaling of out-of-fold predictions.
         compare: how the out-of-fold table is made.
+        keep_folds: also keep the probe of each split, for ``gigassl explain``.
 
     Raises:
         SettingsError: a rule that is not known.
@@ -53,6 +55,7 @@ class FitSettings:
     threshold: str = YOUDEN
     calibrate: bool = True
     compare: CompareSettings = field(default_factory=CompareSettings)
+    keep_folds: bool = False
 
     def __post_init__(self) -> None:
         check_rule(self.threshold)
@@ -146,7 +149,41 @@ def fit(
         probe = replace(probe, target=task.target or "", made={**probe.made, "out_of_fold": scores})
         save_frozen(probe, out)
         save_predictions(said, out.with_suffix(".out-of-fold.parquet"))
+        if settings.keep_folds:
+            _save_folds(probe, opened, asked, settings=method, folder=folds_beside(out), seed=seed)
     return FitResult(out=out, probe=probe, comparison=comparison, asked=asked)
+
+
+def folds_beside(out: Path) -> Path:
+    """Where the probes of the splits lie.
+
+    >>> folds_beside(Path("msi.safetensors")).name
+    'msi.folds'
+    """
+    return out.with_suffix(".folds")
+
+
+def _save_folds(
+    whole: FrozenProbe, opened: OpenVectors, asked: Question, *, settings: ProbeSettings,
+    folder: Path, seed: int,
+) -> None:  # fmt: skip
+    """The probe of each split: as the whole one, of fewer slides, and neither calibrated nor cut.
+
+    Calibration and threshold were chosen on what these probes say of their test slides.
+    """
+    make_folder(folder)
+    for earlier in folder.glob(f"*{SUFFIX}"):
+        earlier.unlink()
+    task = asked.task
+    probes = fit_folds(task, opened.vectors, asked.splits, settings=settings, seed=seed)
+    for split, probe in zip(asked.splits, probes, strict=True):
+        learned = task.rows(np.concatenate([split.train, split.val]))
+        fold = replace(
+            whole, probe=probe, calibration=None, threshold=None, rule="",
+            slides=frozenset(learned.slide_ids), patients=frozenset(learned.patient_ids),
+            made={**whole.made, "split": split.title, "out_of_fold": []},
+        )  # fmt: skip
+        save_frozen(fold, folder / f"fold-{split.fold}{SUFFIX}")
 
 
 def _refuse_splits(asked: Question) -> None:

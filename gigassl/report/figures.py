@@ -37,3 +37,13 @@ def save_figure(figure: "Figure", stem: Path) -> tuple[Path, ...]:
             with written_whole(paths[-1]) as part:
                 figure.savefig(part, dpi=150, format=kind, metadata=metadata)
     return tuple(paths)
+
+
+def save_png(figure: "Figure", path: Path) -> None:
+    """Writes one PNG: of pictures, which an SVG would only wrap.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=150, format="png", metadata=_METADATA["png"])

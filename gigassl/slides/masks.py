@@ -30,7 +30,9 @@ Ring = Float64[np.ndarray, "_ 2"]  # the rings of a polygon differ in length
 Mask = Bool[np.ndarray, "row col"]
 
 
-def read_mask(path: Path, *, width_l0: int, height_l0: int) -> TissueMask:
+def read_mask(
+    path: Path, *, width_l0: int, height_l0: int, may_be_empty: bool = False
+) -> TissueMask:
     """Reads a tissue mask of a slide from ``.png`` or ``.geojson`` / ``.json``.
 
     A PNG may have any size with the slide's aspect (within 2 %); what is not black is tissue.
@@ -40,6 +42,7 @@ def read_mask(path: Path, *, width_l0: int, height_l0: int) -> TissueMask:
     Args:
         path: the mask file.
         width_l0, height_l0: size of the slide in level-0 pixels.
+        may_be_empty: a picture that marks nothing is a mask too.
 
     Raises:
         SlideError: unreadable, empty, of another shape than the slide, or outside it.
@@ -52,7 +55,7 @@ def read_mask(path: Path, *, width_l0: int, height_l0: int) -> TissueMask:
     except (PermissionError, IsADirectoryError) as error:
         raise _problem(path, f"cannot be read: {error.strerror}") from error
     mask = reads(path, content, size_l0=(width_l0, height_l0))
-    if not mask.any():
+    if not mask.any() and not may_be_empty:
         raise _problem(path, "marks no tissue at all")
     return TissueMask(mask=mask, width_l0=width_l0, height_l0=height_l0)
 
