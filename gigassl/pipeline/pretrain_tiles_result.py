@@ -70,8 +70,8 @@ class PretrainTilesResult:
         held_out = "" if least is None else f", held-out {least[0]} {least[1]:.4g} at its best"
         other = "" if self.other is None else f"; that of the {self.other.stem} round: {self.other}"
         return (
-            f"{self.out}: {trained.steps} steps ({trained.epochs:.3g} epochs){rank}{exam}{held_out}; "
-            f"curves in {self.folder / PICTURE}{other}"
+            f"{self.out}: {trained.steps} steps ({trained.epochs:.3g} epochs){rank}{exam}"
+            f"{held_out}; curves in {self.folder / PICTURE}{other}"
         )
 
     def alarm(self) -> str:
