@@ -11,6 +11,7 @@ from gigassl.report.tile_map import TileMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SHORT_SIDE_IN, _LONG_SIDE_IN = 2.6, 7.0
 _OPACITY = 0.62
@@ -39,11 +40,9 @@ def save_heatmap(
     axes = figure.subplots(1, n_panels, squeeze=False)[0]
     if thumbnail is not None:
         _show(axes[0], tiles, thumbnail)
-    shown = _heat(axes[-1], tiles, thumbnail)
+    _heat(axes[-1], tiles, thumbnail)
     _scale_bar(axes[0], tiles)
-    bar = figure.colorbar(shown, ax=list(axes), extend="both", fraction=0.045, pad=0.015)
-    bar.set_label(scale, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    _colour_bar(figure, tiles, scale)
     figure.suptitle(title, fontsize=8.5, x=0.012, ha="left")
     save_png(figure, path)
 
@@ -64,10 +63,7 @@ def _show(axis: "Axes", tiles: TileMap, picture: np.ndarray) -> None:
     axis.set_axis_off()
 
 
-def _heat(axis: "Axes", tiles: TileMap, thumbnail: np.ndarray | None):  # type: ignore[no-untyped-def]  # Matplotlib is imported only where it draws
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+def _heat(axis: "Axes", tiles: TileMap, thumbnail: np.ndarray | None) -> None:
     if thumbnail is not None:
         grey = thumbnail.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
         _show(axis, tiles, grey.astype(np.uint8))
@@ -84,7 +80,6 @@ def _heat(axis: "Axes", tiles: TileMap, thumbnail: np.ndarray | None):  # type: 
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_facecolor("#f2f2f2")
-    return ScalarMappable(Normalize(low, high), cmap=tiles.colour_map)
 
 
 def _scale_bar(axis: "Axes", tiles: TileMap) -> None:
@@ -99,3 +94,13 @@ def _scale_bar(axis: "Axes", tiles: TileMap) -> None:
     axis.plot([0, end], [-0.02, -0.02], transform=axis.transAxes, color="black", linewidth=3,
               clip_on=False, solid_capstyle="butt")  # fmt: skip
     axis.text(0, -0.035, label, transform=axis.transAxes, fontsize=7.5, va="top")
+
+
+def _colour_bar(figure: "Figure", tiles: TileMap, scale: str) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    colours = ScalarMappable(Normalize(*tiles.limits), cmap=tiles.colour_map)
+    bar = figure.colorbar(colours, ax=figure.axes, extend="both", fraction=0.045, pad=0.015)
+    bar.set_label(scale, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
