@@ -10,7 +10,7 @@ from tests.shared_data import REPO_ROOT
 COMMANDS = (
     "embed", "encode", "pretrain", "import-model", "merge", "doctor", "inspect", "demo", "probe",
     "mil", "fewshot", "inductive", "compare", "sites", "screen", "fit", "predict", "import-vectors",
-    "probe-tiles", "pretrain-tiles", "synth nic", "synth needles", "explain",
+    "probe-tiles", "pretrain-tiles", "synth nic", "synth needles", "run", "explain",
 )  # fmt: skip
 README = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -91,6 +91,7 @@ def _register() -> None:
         pretrain_tiles,
         probe,
         probe_tiles,
+        run,
         screen,
         sites,
         synth,
@@ -130,6 +131,7 @@ def _register() -> None:
     for panel, commands in panels.items():
         for name, command, example in commands:
             app.command(name=name, epilog=example, rich_help_panel=panel)(command)
+    app.command(name="run", epilog=run.EXAMPLE, rich_help_panel="First look")(run.run_command)
     app.add_typer(synth.synth_app, name="synth", rich_help_panel="First look")
 
 

@@ -75,7 +75,7 @@ def claim_set(out: Path, settings: Any, *, digits: DigitSets) -> None:
     """
     record = {
         "settings": plain(settings),
-        "digits": {"source": digits.source, "digest": _digest_of(digits)},
+        "digits": {"source": digits.source, "digest": digest_of_digits(digits)},
     }
     make_folder(out)
     path = out / RECORD
@@ -136,7 +136,8 @@ def _read(path: Path) -> Any:
         raise SettingsError(f"{path} is damaged: {error}; remove the folder") from error
 
 
-def _digest_of(digits: DigitSets) -> str:
+def digest_of_digits(digits: DigitSets) -> str:
+    """16 hex digits that name the pixels and labels of all digits."""
     arrays = {
         f"{name}.{what}": torch.from_numpy(np.ascontiguousarray(getattr(part, what)))
         for name, part in (("train", digits.train), ("test", digits.test))

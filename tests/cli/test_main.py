@@ -13,7 +13,7 @@ from gigassl.cli.main import app
 COMMANDS = (
     "demo", "doctor", "inspect", "embed", "encode", "pretrain", "import-model", "merge", "probe",
     "mil", "fewshot", "inductive", "compare", "sites", "screen", "fit", "predict", "import-vectors",
-    "probe-tiles", "pretrain-tiles", "synth", "explain",
+    "probe-tiles", "pretrain-tiles", "synth", "run", "explain",
 )  # fmt: skip
 
 

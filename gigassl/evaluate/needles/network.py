@@ -44,7 +44,7 @@ class NeedleNetworkSettings:
     blocks: tuple[int, ...] = (1, 1, 1)
     seeing: tuple[int, ...] = (1, 1, 0)
     strides: tuple[int, ...] = (2, 2, 1)
-    width: int = 16
+    width: int = 8
     pooling: Pooling = "max"
     norm: Norm = "instance"
     dropout: float = 0.0

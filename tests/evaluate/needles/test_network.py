@@ -97,7 +97,7 @@ def test_attention_weighs_places_by_its_scores() -> None:
     network = NeedleNetwork(replace(SMALL, pooling="attention")).eval()
     image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     assert network.attention is not None
-    maps = network.maps(image).detach().double().numpy().reshape(2, 256, -1)
+    maps = network.maps(image).detach().double().numpy().reshape(2, network.out_channels, -1)
     scores = network.attention(network.maps(image)).detach().double().numpy().reshape(2, -1)
     weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     pooled = (maps * weights[:, None]).sum(axis=2)

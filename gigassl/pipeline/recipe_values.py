@@ -1,0 +1,98 @@
+"""Values of a TOML file as the types that functions and settings records ask for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from gigassl.errors import SettingsError, unknown_name
+
+
+def value_of(value: Any, hint: Any, *, where: str, folder: Path) -> Any:
+    """A plain value as a type: records from tables, tuples from lists, paths from text.
+
+    Nothing is guessed: a text is no number, and 1 is no truth value.
+
+    >>> value_of([1, 2.5], tuple[float, ...], where="sizes", folder=Path("."))
+    (1.0, 2.5)
+
+    Args:
+        value: as TOML has it.
+        hint: the wanted type.
+        where: name of the value, for errors.
+        folder: where relative paths start.
+
+    Raises:
+        SettingsError: a value of another type, or an unknown or missing field of a record.
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in {Union, UnionType}:
+        (only,) = (part for part in inner if part is not NoneType)
+        return value_of(value, only, where=where, folder=folder)
+    if is_dataclass(hint):
+        return _record(value, hint, where=where, folder=folder)
+    if origin is not None and origin is not Literal:
+        return _many(value, hint, where=where, folder=folder)
+    return _one(value, hint, where=where, folder=folder)
+
+
+def _record(value: Any, record: Any, *, where: str, folder: Path) -> Any:
+    table = _plain(value, dict, where=where)
+    hints = get_type_hints(record)
+    known = [field.name for field in fields(record) if field.init]
+    for name in table:
+        if name not in known:
+            raise unknown_name(f"field of {where}", name, known=known)
+    said = {
+        name: value_of(part, hints[name], where=f"{where}.{name}", folder=folder)
+        for name, part in table.items()
+    }
+    try:
+        return record(**said)
+    except TypeError as error:  # a field without default is missing
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def _many(value: Any, hint: Any, *, where: str, folder: Path) -> Any:
+    """Tuples, sequences and mappings."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Mapping or origin is dict:
+        return {
+            name: value_of(part, inner[1], where=f"{where}.{name}", folder=folder)
+            for name, part in _plain(value, dict, where=where).items()
+        }
+    if origin not in {tuple, list, Sequence}:
+        raise SettingsError(f"{where} cannot be said in a recipe")
+    parts = _plain(value, list, where=where)
+    if origin is tuple and inner[-1] is not Ellipsis and len(parts) != len(inner):
+        raise SettingsError(f"{where} needs {len(inner)} values; got {len(parts)}")
+    kinds = inner if origin is tuple and inner[-1] is not Ellipsis else [inner[0]] * len(parts)
+    return tuple(
+        value_of(part, kind, where=f"{where}[{k}]", folder=folder)
+        for k, (part, kind) in enumerate(zip(parts, kinds, strict=True))
+    )
+
+
+def _one(value: Any, hint: Any, *, where: str, folder: Path) -> Any:
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise unknown_name(where, str(value), known=[str(one) for one in get_args(hint)])
+        return value
+    if hint is Path:
+        return folder / _plain(value, str, where=where)
+    return value if hint is Any else _plain(value, hint, where=where)
+
+
+def _plain(value: Any, kind: type, *, where: str) -> Any:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise SettingsError(f"{where} must be {_WORDS.get(kind, kind.__name__)}; got {value!r}")
+    return value
+
+
+_WORDS: Mapping[type, str] = {
+    int: "a whole number", float: "a number", str: "a text", bool: "true or false",
+    list: "a list", dict: "a table",
+}  # fmt: skip
