@@ -21,8 +21,9 @@ from gigassl.pipeline.progress import Progress
 from gigassl.slides.grid import GridSettings
 from gigassl.tiles.image_tiles import ImageCut
 from gigassl.tiles.labelled_images import LabelledImages, LabelledTiles
-from gigassl.tiles.pretrain.catalogue import new_method
+from gigassl.tiles.pretrain.catalogue import METHODS, new_method
 from gigassl.tiles.pretrain.contact_sheet import save_contact_sheet
+from gigassl.tiles.pretrain.method import Method
 from gigassl.tiles.pretrain.source import BatchPlan, TileBatch
 
 log = logging.getLogger("gigassl")
@@ -67,7 +68,10 @@ def preview_tiles(
 
 def _prepared(batch: TileBatch, settings: PretrainTilesSettings, *, data: TileData) -> TileBatch:
     """The batch with the partners that the method would choose."""
-    fresh, training = begun(settings), settings.training
+    training = settings.training
+    if METHODS.get(training.method, Method).prepare is Method.prepare:
+        return batch
+    fresh = begun(settings)
     method = new_method(
         training, fresh.network, width=fresh.record.dim, steps=MANY_STEPS, labels=data.labels
     )

@@ -67,7 +67,7 @@ class Method(nn.Module):
 
     def pictures(
         self, images: Float[Tensor, "tile 3 row col"], generator: torch.Generator
-    ) -> Mapping[str, Float[Tensor, "line tile channel _ _"]]:
+    ) -> Mapping[str, Float[Tensor, "_ tile channel _ _"]]:
         """Pictures to look at after each round, by name; here none.
 
         Args:

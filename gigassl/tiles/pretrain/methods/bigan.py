@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from gigassl.tiles.nic_networks import Discriminator, Generator
+from gigassl.tiles.nic_networks import Discriminator, Generator, NicEncoder
 from gigassl.tiles.pretrain.method import Method, Views
 from gigassl.tiles.pretrain.methods.parts import (
     Run,
@@ -48,6 +48,8 @@ class Bigan(Method):
     of the loss, each has gradients for its own side only. Either view of a tile is an image.
     """
 
+    encoder: NicEncoder
+
     def __init__(self, encoder: nn.Module, *, options: BiganOptions, run: Run) -> None:
         """A generator as deep as the encoder, and a discriminator like it.
 
@@ -55,8 +57,7 @@ class Bigan(Method):
             SettingsError: a network that is none of ours.
         """
         super().__init__()
-        network = nic_network(encoder, method="bigan")
-        self.encoder = self.network = network
+        self.encoder = network = nic_network(encoder, method="bigan")
         self.generator = Generator(
             network.filters, code=run.width, first=options.generator // 16,
             side_px=network.side_px, channels=network.channels,
@@ -69,8 +70,8 @@ class Bigan(Method):
         self, views: Views, *, progress: float, generator: torch.Generator
     ) -> tuple[Float[Tensor, ""], Float32[Tensor, "tile width"], Float32[Tensor, "tile width"]]:
         """The losses of both sides added up."""
-        images = self.network.seen(torch.cat([views[0], views[1]]))
-        codes = self.network.code(self.network.body(images))
+        images = self.encoder.seen(torch.cat([views[0], views[1]]))
+        codes = self.encoder.code(self.encoder.body(images))
         wanted = normal_draws(codes, generator)
         drawn = self.generator(wanted)
         real = self.discriminator(images, codes.detach())
@@ -86,11 +87,11 @@ class Bigan(Method):
 
     def pictures(
         self, images: Float[Tensor, "tile 3 row col"], generator: torch.Generator
-    ) -> Mapping[str, Float[Tensor, "line tile channel _ _"]]:
+    ) -> Mapping[str, Float[Tensor, "_ tile channel _ _"]]:
         """Tiles drawn from noise; and tiles above what is drawn from their codes."""
-        codes = self.network(images)
+        codes = self.encoder(images)
         lines = [self.generator(normal_draws(codes, generator)) for _ in range(4)]
-        pairs = [self.network.seen(images), self.generator(codes)]
+        pairs = [self.encoder.seen(images), self.generator(codes)]
         return {"generated": torch.stack(lines), "reconstructions": torch.stack(pairs)}
 
 

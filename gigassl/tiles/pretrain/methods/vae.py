@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from gigassl.tiles.nic_networks import Generator
+from gigassl.tiles.nic_networks import Generator, NicEncoder
 from gigassl.tiles.pretrain.method import Method, Views
 from gigassl.tiles.pretrain.methods.parts import (
     Run,
@@ -45,6 +45,8 @@ class Vae(Method):
     of n tiles is one of 2n images.
     """
 
+    encoder: NicEncoder
+
     def __init__(self, encoder: nn.Module, *, options: VaeOptions, run: Run) -> None:
         """A decoder as deep as the encoder.
 
@@ -52,8 +54,7 @@ class Vae(Method):
             SettingsError: a network that is none of ours.
         """
         super().__init__()
-        network = nic_network(encoder, method="vae")
-        self.encoder = self.network = network
+        self.encoder = network = nic_network(encoder, method="vae")
         self.kl = options.kl
         self.log_variance = nn.Linear(network.code.in_features, run.width)
         first = options.decoder // 16
@@ -78,14 +79,14 @@ class Vae(Method):
 
     def pictures(
         self, images: Float[Tensor, "tile 3 row col"], generator: torch.Generator
-    ) -> Mapping[str, Float[Tensor, "line tile channel _ _"]]:
+    ) -> Mapping[str, Float[Tensor, "_ tile channel _ _"]]:
         """Tiles above what is drawn from the means of their codes."""
-        drawn = self.decoder(self.network(images))
-        return {"reconstructions": torch.stack([self.network.seen(images), drawn])}
+        drawn = self.decoder(self.encoder(images))
+        return {"reconstructions": torch.stack([self.encoder.seen(images), drawn])}
 
     def _parts(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Mean squared error, divergence, and the means of the codes."""
-        network = self.network
+        network = self.encoder
         seen = network.seen(images)
         hidden = network.body(seen)
         mean = network.code(hidden)

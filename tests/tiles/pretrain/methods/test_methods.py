@@ -275,7 +275,7 @@ def test_dinov2_refuses_views_of_too_few_patches() -> None:
 
 
 def test_every_method_has_options_and_a_preset_of_its_own() -> None:
-    assert set(METHODS) == set(METHOD_OPTIONS) == set(METHOD_PRESETS) == set(NAMES)
+    assert set(METHODS) == set(METHOD_OPTIONS) == set(METHOD_PRESETS) > set(NAMES)
     for name, preset in METHOD_PRESETS.items():
         assert preset.method == name
         assert (preset.views.n_small > 0) == name.startswith("dino")

@@ -67,8 +67,8 @@ def test_the_loss_of_the_vae_is_error_plus_weighed_divergence() -> None:
     loss, first, second = method(views(), progress=0.0, generator=chance())
     with torch.no_grad():
         grey = seen.mean(dim=1, keepdim=True)
-        hidden = method.network.body(grey)
-        mean, log_variance = method.network.code(hidden), method.log_variance(hidden)
+        hidden = method.encoder.body(grey)
+        mean, log_variance = method.encoder.code(hidden), method.log_variance(hidden)
         noise = torch.randn(mean.shape, generator=chance())
         drawn = method.decoder(mean + torch.exp(log_variance).sqrt() * noise)
         total = 0.0
@@ -130,7 +130,7 @@ def test_the_game_is_won_neither_way_by_a_coin() -> None:
     assert float(value_of(torch.full((4,), 90.0), torch.full((4,), -90.0))) == pytest.approx(0.0)
 
 
-def test_an_adam_step_moves_discriminator_and_deceivers_their_own_ways() -> None:
+def test_a_small_step_moves_discriminator_and_deceivers_their_own_ways() -> None:
     method = small("bigan")
     assert isinstance(method, Bigan)
     x, z = torch.cat(views()), torch.randn(16, CODE, generator=chance())
