@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -274,7 +274,7 @@ def pretrain_tiles_command(
         network=TileNetwork(architecture=arch, init_from=init_from),
         data=data,
     )  # fmt: skip
-    columns = {
+    columns: dict[str, Any] = {
         "label_column": label_column, "group_column": group_column, "group_pattern": group_pattern,
     }  # fmt: skip
     source = tiled_files(sources, labelled=learns_from_labels(method), columns=columns)

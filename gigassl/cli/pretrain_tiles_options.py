@@ -32,7 +32,7 @@ def method_options(texts: list[str] | None) -> dict[str, float] | None:
 
 
 def tiled_files(
-    sources: Sequence[Path], *, labelled: bool, columns: Mapping[str, str | None]
+    sources: Sequence[Path], *, labelled: bool, columns: Mapping[str, Any]
 ) -> "TiledFiles":
     """What tiles are cut from: labelled images for methods that learn from these, else one source.
 

@@ -19,25 +19,28 @@ PRETRAINED_ON = "pretrained_on"
 
 Stage = Literal["slide_encoder", "tile_encoder"]
 
+_LABELLED = "labelled"
 _UNTRAINED = ("random:", "mean-rgb", "nic:mean-rgb")
 
 
 def slides_record(
-    slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str = ""
-) -> dict[str, Any]:
+    slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str = "",
+    labelled: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """What a model card says of the slides that an encoder was pretrained on, JSON-ready.
 
     Args:
         slide_ids: their names.
         patient_ids: one a slide.
         begun_from: encoder whose weights it began with, which had learned from slides of its own.
+        labelled: whether it learned from labels of theirs.
 
     Raises:
         SettingsError: lengths that differ.
     """
     if len(slide_ids) != len(patient_ids):
         raise SettingsError(f"{len(slide_ids)} slides and {len(patient_ids)} patients; one each")
-    return _record_of_all(slide_ids, patient_ids, begun_from=begun_from)
+    return _record_of_all(slide_ids, patient_ids, begun_from=begun_from, labelled=labelled)
 
 
 def united(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,16 +49,18 @@ def united(record: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, A
         [*record["slides"], *earlier.get("slides", ())],
         [*record["patients"], *earlier.get("patients", ())],
         begun_from=earlier.get("begun_from", "") or record.get("begun_from", ""),
+        labelled=bool(earlier.get(_LABELLED) or record.get(_LABELLED)),
     )
 
 
 def _record_of_all(
-    slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str
+    slide_ids: Sequence[str], patient_ids: Sequence[str], *, begun_from: str, labelled: bool
 ) -> dict[str, Any]:
     slides, patients = sorted(set(slide_ids)), sorted(set(patient_ids))
     digest = hashlib.sha256("\n".join(slides).encode()).hexdigest()[:16]
     begun = {"begun_from": begun_from} if begun_from else {}
-    return {"count": len(slides), "digest": digest, "slides": slides, "patients": patients, **begun}
+    found = {"count": len(slides), "digest": digest, "slides": slides, "patients": patients}
+    return {**found, **begun, **({_LABELLED: True} if labelled else {})}
 
 
 def combined(*pretrained_on: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +107,7 @@ class Exposure:
         slides, patients: those it was pretrained on, by name; None where they are not listed.
         published: the cohort of a published encoder; None where not known.
         begun_from: the published encoder whose weights it began with; "" where it was none.
+        labelled: whether it learned from labels of these slides.
     """
 
     stage: Stage
@@ -110,6 +116,7 @@ class Exposure:
     patients: frozenset[str] = frozenset()
     published: Published | None = None
     begun_from: str = ""
+    labelled: bool = False
 
     @property
     def title(self) -> str:
@@ -175,6 +182,7 @@ def _exposure(stage: Stage, variants: Sequence[Mapping[str, Any]]) -> Exposure:
             slides=frozenset(s for record in listed for s in record["slides"]),
             patients=frozenset(p for record in listed for p in record.get("patients", ())),
             begun_from=next((r["begun_from"] for r in listed if "begun_from" in r), ""),
+            labelled=any(record.get(_LABELLED, False) for record in listed),
         )
     untrained = (stage == "slide_encoder" and name in POOLINGS) or name.startswith(_UNTRAINED)
     slides = frozenset[str]() if untrained else None
@@ -194,7 +202,8 @@ def _sentence(exposure: Exposure, *, slide_ids: Sequence[str], patient_ids: Sequ
     n, seen = len(slide_ids), exposure.seen(slide_ids)
     if exposure.slides is None:
         return _without_list(exposure, n_seen=len(seen), n_test=n)
-    said = f"{len(seen)} of {n} test slides were seen, without labels, by {exposure.title}"
+    how = "with labels of its own" if exposure.labelled else "without labels"
+    said = f"{len(seen)} of {n} test slides were seen, {how}, by {exposure.title}"
     before = published(exposure.begun_from)
     if before is not None:
         said += f", which began as {exposure.begun_from}, pretrained on {before.said}"

@@ -113,9 +113,12 @@ class TileData:
         earlier = begun.pretrained_on
         foreign = begun.source != "random" and not earlier
         record = united(
-            slides_record(names, self.source.patient_ids, begun_from=begun.name if foreign else ""),
+            slides_record(
+                names, self.source.patient_ids, begun_from=begun.name if foreign else "",
+                labelled=self.labels is not None,
+            ),
             earlier,
-        )
+        )  # fmt: skip
         if self.kind == "images" and len(names) > MOST_NAMED:
             return {k: v for k, v in record.items() if not isinstance(v, list)}
         return record

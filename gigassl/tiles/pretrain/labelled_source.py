@@ -215,11 +215,12 @@ def _undivided(what: str, *, n_groups: int) -> SettingsError:
         return SettingsError(
             f"{what} is in the images of one group only; two are needed, one to learn from and "
             "one to hold out: add images of other groups, leave the class out, or hold nothing "
-            "out (--validation 0)"
+            "out (--validation 0 --schedule cosine)"
         )
     return SettingsError(
         f"{what} cannot be held out: each of its {n_groups} groups is the last one of some class; "
-        "add images of other groups, or hold nothing out (--validation 0)"
+        "add images of other groups, or hold nothing out (--validation 0 "
+        "--schedule cosine)"
     )
 
 
