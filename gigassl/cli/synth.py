@@ -1,7 +1,8 @@
 """``gigassl synth``: synthetic images whose truth is known, as files."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -178,7 +179,7 @@ def synth_needles_command(
     finish(result, as_json=json)
 
 
-def _given(said: dict[str, object]) -> dict[str, object]:
+def _given(said: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in said.items() if value is not None}
 

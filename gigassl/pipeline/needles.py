@@ -28,7 +28,6 @@ from gigassl.slides.digits import Digits, read_digits
 from gigassl.slides.needles import NeedleImages, draw_needles
 
 CURVE, SALIENCY, CELLS = "curve", "saliency", "cells"
-_MOST_VIEWED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +187,7 @@ def _best_of_each_canvas(
 
 def _test_images(cell: NeedleCell, digits: Mapping[str, Digits]) -> NeedleImages:
     return draw_needles(
-        cell.images, digits["test"], n=min(_MOST_VIEWED, cell.test), seed=cell.training.seed,
+        cell.images, digits["test"], n=cell.test, seed=cell.training.seed,
         first=cell.first_held_out + cell.validation,
     )  # fmt: skip
 

@@ -100,6 +100,13 @@ class NeedleImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def head(self, n: int) -> "NeedleImages":
+        """The first ``n`` images, or all where there are fewer."""
+        return NeedleImages(
+            images=self.images[:n], labels=self.labels[:n], corners=self.corners[:n],
+            classes=self.classes[:n], digit_px=self.digit_px,
+        )  # fmt: skip
+
     @property
     def masks(self) -> Bool[np.ndarray, "image side side"]:
         """The needle's square; nothing on negative images."""

@@ -105,11 +105,11 @@ def test_needles_are_the_drawn_arrays_in_class_folders(tmp_path: Path, run: Run)
     assert done.code == 0, done.err
     rows = rows_of(out)
     assert len(rows) == 28
-    digits = needle_digits(read_digits())
+    digits = {str(part): own for part, own in needle_digits(read_digits()).items()}
     for number, row in enumerate(rows[14:]):
         drawn = draw_needles(
             NeedleSettings(canvas_px=32), digits[row["part"]], n=1, seed=1234, first=number
-        )  # type: ignore[index]
+        )
         with Image.open(out / row["image"]) as picture:
             assert (np.asarray(picture) == drawn.images[0]).all()
         assert row["label"] == ("none", "needle")[drawn.labels[0]]

@@ -61,6 +61,10 @@ class NeedleCurveSettings:
                 raise SettingsError(f"{what}: one or more are needed, each once; got {values}")
         if min(*self.train_sizes, self.validation, self.test) < 2:
             raise SettingsError("train sizes, validation and test need two images or more")
+        if self.test * min(each.positive for each in self.sweep) < 2:
+            raise SettingsError(
+                f"{self.test} test images hold no two needles; ask for more, or for a larger share"
+            )
 
     def cells(self) -> Iterator["NeedleCell"]:
         """All trainings: large needles first, so that a curve begins where it is known to work."""

@@ -94,7 +94,13 @@ class NeedleScore:
 
 @dataclass(frozen=True, kw_only=True)
 class NeedleCheck:
-    """Scores after so many updates."""
+    """Scores after so many updates.
+
+    Attributes:
+        update: number of updates done.
+        train: of training images, at most as many as there are for validation.
+        validation: of all validation images.
+    """
 
     update: int
     train: NeedleScore
@@ -236,7 +242,7 @@ def _check(
 ) -> NeedleCheck:
     check = NeedleCheck(
         update=update,
-        train=score_needles(model, train),
+        train=score_needles(model, train.head(len(validation))),
         validation=score_needles(model, validation),
     )
     if not math.isfinite(check.train.loss):
