@@ -28,7 +28,7 @@ def mil_command(
         str,
         typer.Option(
             help="Comma-separated: mean, max, mean-mlp, abmil, gated-abmil, clam-sb, dsmil, "
-            "transmil; or all.",
+            "transmil; all for these; or nic-cnn, a CNN on the slide as an image of features.",
             rich_help_panel=MODELS,
         ),
     ] = "abmil",
@@ -47,7 +47,7 @@ def mil_command(
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Bags of a batch.", rich_help_panel=MODELS,
-                                 show_default="1; 32 for survival")
+                                 show_default="1; 32 for survival; 16 of nic-cnn")
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate.", rich_help_panel=MODELS,
@@ -66,6 +66,14 @@ def mil_command(
         int | None, typer.Option(help="Tiles of a training bag, drawn each epoch.",
                                  rich_help_panel=MODELS, show_default="4096")
     ] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Side of nic-cnn's crops, in tiles.", rich_help_panel=MODELS,
+                                 show_default="the largest slide's, up to 400")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="Of the method in the table, such as the encoder's.",
+                          rich_help_panel=MODELS, show_default="the model's")
+    ] = "",
     standardise: Annotated[
         bool, typer.Option("--standardise", help="Features to mean 0 and spread 1, by the "
                            "training bags.", rich_help_panel=MODELS)
@@ -94,6 +102,10 @@ def mil_command(
         typer.Option(help="Of the network.", rich_help_panel=RUN,
                      show_default="bf16 on a GPU, fp32 on a CPU"),
     ] = None,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Write each split's model to OUT.models/.",
+                           rich_help_panel=RUN)
+    ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Train anew over what is there.", rich_help_panel=RUN)
     ] = False,
@@ -114,11 +126,13 @@ def mil_command(
 
     A killed run goes on where it was when the same command is given
     again. The splits lie in OUT.splits: give them to other methods with
-    --splits, and all are compared on the same slides.
+    --splits, and all are compared on the same slides. nic-cnn wants bags
+    whose tiles lie on a grid, best with the eight turned variants
+    (`gigassl encode --variants`).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `gigassl pretrain` does, and why there
 
-    from gigassl.evaluate.mil.models import MIL_MODELS
+    from gigassl.evaluate.mil.models import OF_BAGS
     from gigassl.pipeline.mil import MilOptions, mil
     from gigassl.pipeline.mil_progress import MilReporter
 
@@ -129,9 +143,10 @@ def mil_command(
     }  # fmt: skip
     names = [name.strip() for name in model.split(",") if name.strip()]
     models = MilOptions(
-        models=list(MIL_MODELS) if names == ["all"] else names,
+        models=list(OF_BAGS) if names == ["all"] else names,
         changes={name: value for name, value in said.items() if value is not None},
-        restart=restart, bag_encoder=tile_encoder, coords_unit=coords_unit, slide_mpp=slide_mpp,
+        crop=crop, name=name, keep_models=keep_models, restart=restart, bag_encoder=tile_encoder,
+        coords_unit=coords_unit, slide_mpp=slide_mpp,
     )  # fmt: skip
     options = task.task_options(
         labels, slide_table=slide_table, target=target, kind=kind, time=time, event=event,

@@ -9,9 +9,12 @@ from gigassl.bags.layouts import CoordsUnit
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError
 from gigassl.evaluate.mil.bags import BagReader
-from gigassl.evaluate.mil.run import check_model, predict_split, reader_of, settings_for
+from gigassl.evaluate.mil.crops import settled
+from gigassl.evaluate.mil.models import ON_CROPS
+from gigassl.evaluate.mil.run import check_model, predict_split, reader_of, settings_for, stored
+from gigassl.evaluate.mil.saved import saved_of
 from gigassl.evaluate.mil.settings import MilSettings
-from gigassl.evaluate.mil.training import FittedMil, Monitor, Quiet
+from gigassl.evaluate.mil.training import Monitor, Quiet
 from gigassl.evaluate.patients import patient_predictions
 from gigassl.evaluate.predictions import Predictions, joined, open_predictions, save_predictions
 from gigassl.evaluate.split import Split
@@ -19,7 +22,8 @@ from gigassl.evaluate.task import Task
 from gigassl.pipeline.evaluation import Question, TaskOptions, question, splits_beside
 from gigassl.pipeline.failures import failures_path, save_failures
 from gigassl.pipeline.jobs import RunOptions
-from gigassl.pipeline.mil_parts import MilParts, digest_of_split, digest_of_task
+from gigassl.pipeline.mil_models import KeptModels, models_beside
+from gigassl.pipeline.mil_parts import MilParts, digest_of_split, digest_of_task, facts_of
 from gigassl.pipeline.mil_result import MilResult
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.pretrain_data import TrainingData, training_data
@@ -35,16 +39,34 @@ class MilOptions:
     Attributes:
         models: names of ``MIL_MODELS``.
         changes: fields of ``MilSettings`` that differ from the models' presets.
+        crop: side of the crops of ``nic-cnn`` in tiles; None: by the largest slide, 400 at most.
+        name: of the method in the table, such as that of the encoder; of several models, what
+            their names begin with. "" for the models' own.
+        keep_models: write each model to ``<out>.models/`` too; ``load_mil_model`` reads them.
         restart: train anew over what is there.
         bag_encoder, coords_unit, slide_mpp: what other tools' bags do not say.
     """
 
     models: Sequence[str]
     changes: Mapping[str, Any] = field(default_factory=dict)
+    crop: int | None = None
+    name: str = ""
+    keep_models: bool = False
     restart: bool = False
     bag_encoder: str | None = None
     coords_unit: CoordsUnit | None = None
     slide_mpp: float | None = None
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether a model wants compressed slides."""
+        return any(name in ON_CROPS for name in self.models)
+
+    def method(self, model: str) -> str:
+        """What the table calls a model."""
+        if not self.name:
+            return model
+        return self.name if len(self.models) == 1 else f"{self.name} {model}"
 
 
 def open_bags(
@@ -96,7 +118,9 @@ def mil(
         data = (
             source
             if isinstance(source, TrainingData)
-            else training_data(source, options=wanted, default_mpp=models.slide_mpp)
+            else training_data(
+                source, options=wanted, default_mpp=models.slide_mpp, on_grid=models.on_grid
+            )
         )
         store = data.store
         available = dict(zip(store.slide_ids, store.patient_ids, strict=True))
@@ -115,7 +139,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.data, self.out, self.asked, self.models = data, out, asked, models
         self.by_patient = options.patients == "predictions"
-        self.settings = _all_settings(asked.task, models, seed=options.split.seed)
+        self.settings = _all_settings(asked.task, models, seed=options.split.seed, data=data)
         for settings in self.settings:
             check_model(asked.task, settings, dim=data.store.dim)
         self.made_of = {
@@ -128,6 +152,7 @@ class _Run:
             kind=asked.task.kind,
             digest=digest_of_settings(self.made_of),
         )
+        self.kept = KeptModels(folder=models_beside(out)) if models.keep_models else None
         self.n_new = 0
 
     def carry_out(self, monitor: Monitor) -> MilResult:
@@ -167,6 +192,7 @@ class _Run:
             "command": "mil",
             **self.made_of,
             "settings": [plain(settings) for settings in self.settings],
+            "methods": [self.models.method(settings.model) for settings in self.settings],
             "splits": [digest_of_split(split) for split in self.asked.splits],
             "by_patient": self.by_patient,
             "tile_encoder": self.data.facts.encoder,
@@ -174,7 +200,7 @@ class _Run:
         }
 
     def _done_before(self) -> Predictions | None:
-        """The output, where it is there already and holds what is asked.
+        """The output, where it is there already and holds what is asked, with kept models.
 
         Raises:
             SettingsError: it is there, of another run.
@@ -184,7 +210,7 @@ class _Run:
         earlier = open_predictions(self.out)
         known = {name: earlier.provenance.get(name) for name in self.provenance()}
         if known == plain(self.provenance()):
-            return earlier
+            return earlier if all(self._is_kept(*each) for each in self._plan()) else None
         raise SettingsError(
             f"{self.out} was made with other bags, labels, splits or settings; choose another -o, "
             "or make it anew with --restart"
@@ -194,13 +220,25 @@ class _Run:
         return [(settings, split) for settings in self.settings for split in self.asked.splits]
 
     def _found(self) -> dict[Path, Predictions]:
-        found = {self.parts.path(*each): self.parts.found(*each) for each in self._plan()}
+        found = {
+            self._part(*each): self.parts.found(self._part(*each))
+            for each in self._plan()
+            if self._is_kept(*each)
+        }
         return {path: part for path, part in found.items() if part is not None}
+
+    def _part(self, settings: MilSettings, split: Split) -> Path:
+        return self.parts.path(settings, split, method=self.models.method(settings.model))
+
+    def _is_kept(self, settings: MilSettings, split: Split) -> bool:
+        """Whether its model is there, where models are to be kept."""
+        method, run = self.models.method(settings.model), self._part(settings, split).stem
+        return self.kept is None or self.kept.holds(method, split, run=run)
 
     def _fit_rest(self, found: Mapping[Path, Predictions], monitor: Monitor) -> list[Predictions]:
         parts, reader = [], None
         for settings, split in self._plan():
-            part = found.get(self.parts.path(settings, split))
+            part = found.get(self._part(settings, split))
             if part is None:
                 reader = reader or reader_of(
                     self.asked.task, self.data.store, device=settings.device
@@ -213,9 +251,19 @@ class _Run:
     def _fit(
         self, settings: MilSettings, split: Split, reader: BagReader, *, monitor: Monitor
     ) -> Predictions:
-        done = predict_split(self.asked.task, split, reader, settings=settings, monitor=monitor)
-        facts = _facts(done.fitted, settings.model, split)
-        part = self.parts.commit(settings, split, rows=done.rows, facts=facts)
+        path, method = self._part(settings, split), self.models.method(settings.model)
+        done = predict_split(
+            self.asked.task, split, reader, settings=settings, name=method, monitor=monitor
+        )
+        facts = facts_of(done.fitted, settings.model, split)
+        if self.kept is not None:  # before the part, which says that all is done
+            made = {**facts, "run": path.stem, "split_digest": digest_of_split(split)}
+            saved = saved_of(
+                done.fitted, split, method=method, settings=settings, made=made,
+                tiles=plain(self.data.facts),
+            )  # fmt: skip
+            self.kept.keep(saved, split)
+        part = self.parts.commit(path, rows=done.rows, facts=facts)
         self.n_new += 1
         return part
 
@@ -227,26 +275,24 @@ class _Run:
             n_new=self.n_new,
             n_reused=n_reused,
             failures=tuple(self.data.failures),
+            models=None if self.kept is None else self.kept.folder,
         )
 
 
-def _all_settings(task: Task, models: MilOptions, *, seed: int) -> list[MilSettings]:
+def _all_settings(
+    task: Task, models: MilOptions, *, seed: int, data: TrainingData
+) -> list[MilSettings]:
     if not models.models or len(set(models.models)) != len(models.models):
         raise SettingsError(f"name at least one MIL model, each once; got {list(models.models)}")
-    return [
-        replace(settings_for(name, task.kind), **{"seed": seed, **models.changes})
-        for name in models.models
-    ]
-
-
-def _facts(fitted: FittedMil, model: str, split: Split) -> dict[str, Any]:
-    best = fitted.curve[fitted.best_epoch - 1]
-    return {
-        "model": model,
-        "split": split.title,
-        "epochs": len(fitted.curve),
-        "best_epoch": fitted.best_epoch,
-        "validation_bags": fitted.n_validation,
-        "validation_loss": best.validation,
-        "train_loss": best.train,
-    }
+    if models.crop is not None and not models.on_grid:
+        raise SettingsError(
+            f"only {', '.join(ON_CROPS)} sees crops; got a crop of {models.crop} for "
+            f"{', '.join(models.models)}"
+        )
+    store, found = stored(task, data.store), list[MilSettings]()
+    for name in models.models:
+        settings = replace(settings_for(name, task.kind), **{"seed": seed, **models.changes})
+        if models.crop is not None and name in ON_CROPS:
+            settings = replace(settings, options={"crop": models.crop, **settings.options})
+        found.append(settled(settings, store))
+    return found

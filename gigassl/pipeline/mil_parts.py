@@ -14,6 +14,7 @@ import pyarrow as pa
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import GigasslError
 from gigassl.evaluate.mil.settings import MilSettings
+from gigassl.evaluate.mil.training import FittedMil
 from gigassl.evaluate.predictions import Predictions, open_predictions, save_predictions
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Kind, Task
@@ -35,14 +36,16 @@ class MilParts:
     kind: Kind
     digest: str
 
-    def path(self, settings: MilSettings, split: Split) -> Path:
-        """Where a part lies; another setting, split, label or tile has another place."""
-        of = {"run": self.digest, "settings": plain(settings), "split": digest_of_split(split)}
+    def path(self, settings: MilSettings, split: Split, *, method: str) -> Path:
+        """Where a part lies; another setting, split, label, tile or name has another place."""
+        of = {
+            "run": self.digest, "settings": plain(settings), "split": digest_of_split(split),
+            "method": method,
+        }  # fmt: skip
         return self.folder / f"{digest_of_settings(of)}.parquet"
 
-    def found(self, settings: MilSettings, split: Split) -> Predictions | None:
+    def found(self, path: Path) -> Predictions | None:
         """A part that was finished before; None where there is none that can be read."""
-        path = self.path(settings, split)
         if not path.exists():
             return None
         try:
@@ -52,9 +55,7 @@ class MilParts:
             log.warning("ignoring a damaged part: %s", error)
             return None
 
-    def commit(
-        self, settings: MilSettings, split: Split, *, rows: pa.Table, facts: Mapping[str, Any]
-    ) -> Predictions:
+    def commit(self, path: Path, *, rows: pa.Table, facts: Mapping[str, Any]) -> Predictions:
         """Makes a part safe on disk.
 
         Raises:
@@ -62,7 +63,7 @@ class MilParts:
         """
         self.folder.mkdir(exist_ok=True)
         part = Predictions(kind=self.kind, data=rows, provenance=facts)
-        save_predictions(part, self.path(settings, split))
+        save_predictions(part, path)
         return part
 
     def clear(self) -> None:
@@ -86,3 +87,17 @@ def digest_of_task(task: Task) -> str:
     if task.event is not None:
         total.update(task.event.tobytes())
     return total.hexdigest()[:16]
+
+
+def facts_of(fitted: FittedMil, model: str, split: Split) -> dict[str, Any]:
+    """How the training of a model went, for the table of predictions."""
+    best = fitted.curve[fitted.best_epoch - 1]
+    return {
+        "model": model,
+        "split": split.title,
+        "epochs": len(fitted.curve),
+        "best_epoch": fitted.best_epoch,
+        "validation_bags": fitted.n_validation,
+        "validation_loss": best.validation,
+        "train_loss": best.train,
+    }

@@ -22,6 +22,7 @@ class MilResult:
         question: the task and its splits.
         n_new, n_reused: models trained now, and found from before.
         failures: bags that could not be read.
+        models: folder of the kept models; None where none are.
     """
 
     out: Path
@@ -30,6 +31,7 @@ class MilResult:
     n_new: int
     n_reused: int
     failures: tuple[Failure, ...] = ()
+    models: Path | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -51,9 +53,10 @@ class MilResult:
         if self.interrupted:
             return f"interrupted after {said}; give the same command again to go on"
         failed = f"; {len(self.failures)} bags failed, see {failures_path(self.out)}"
+        kept = "" if self.models is None else f"; the models: {self.models}"
         return (
             f"{self.question.as_text()}\n\n{self.scores}\n{said}: {self.out}; their splits: "
-            f"{splits_beside(self.out)}{failed if self.failures else ''}"
+            f"{splits_beside(self.out)}{kept}{failed if self.failures else ''}"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -61,6 +64,7 @@ class MilResult:
         return {
             "out": str(self.out),
             "splits": str(splits_beside(self.out)),
+            "models": None if self.models is None else str(self.models),
             "interrupted": self.interrupted,
             "models_new": self.n_new,
             "models_reused": self.n_reused,
