@@ -47,21 +47,24 @@ def save_colours(slide: CompressedSlide, path: Path) -> None:
     levels = [_levels(image[..., part], kept=slide.kept) for part in range(3)]
     colours = np.stack([(each * _WHITE).astype(np.uint8) for each in levels], axis=2)
     colours[~slide.kept] = _WHITE
-    _save(_resized(colours, side_px=_SIDE_PX), path)
+    _save(_resized(colours, times=_SIDE_PX / max(slide.kept.shape)), path)
 
 
 def mosaic(slide: CompressedSlide) -> UInt8[np.ndarray, "height width 3"]:
     """The picture of all channels; its longer side is about 2,400 px."""
     n_channels = slide.features.shape[2]
     across = _columns(n_channels, shape=slide.kept.shape)
-    side_px = max(1, (_SIDE_PX - _GAP_PX) // max(across, math.ceil(n_channels / across)) - _GAP_PX)
+    down = math.ceil(n_channels / across)
+    times = min(
+        (_SIDE_PX / panels - _GAP_PX) / cells
+        for panels, cells in zip((down, across), slide.kept.shape, strict=True)
+    )
     panels = [
-        _resized(_coloured(slide.features[..., channel], kept=slide.kept), side_px=side_px)
+        _resized(_coloured(slide.features[..., channel], kept=slide.kept), times=times)
         for channel in range(n_channels)
     ]
     height, width = (size + _GAP_PX for size in panels[0].shape[:2])
-    n_rows = math.ceil(n_channels / across)
-    picture = np.full((n_rows * height + _GAP_PX, across * width + _GAP_PX, 3), 128, np.uint8)
+    picture = np.full((down * height + _GAP_PX, across * width + _GAP_PX, 3), 128, np.uint8)
     for number, panel in enumerate(panels):
         row, col = divmod(number, across)
         top, left = row * height + _GAP_PX, col * width + _GAP_PX
@@ -94,7 +97,7 @@ def _levels(
     said = values[kept & (values != 0)].astype(np.float32)
     if not said.size:
         return np.zeros(values.shape, dtype=np.float32)
-    low, high = np.percentile(said, PERCENTILES)
+    low, high = np.percentile(said, PERCENTILES).tolist()
     if high <= low:
         return np.full(values.shape, 0.5, dtype=np.float32)
     stretched = (values.astype(np.float32) - low) / (high - low)
@@ -111,10 +114,9 @@ def _coloured(values: Float[np.ndarray, "row col"], *, kept: Bool[np.ndarray, "r
     return found
 
 
-def _resized(image: Panel, *, side_px: int) -> UInt8[np.ndarray, "new_row new_col 3"]:
+def _resized(image: Panel, *, times: float) -> UInt8[np.ndarray, "new_row new_col 3"]:
     """Cells become squares of whole pixels; where they are too many, a pixel averages several."""
     rows, cols = image.shape[:2]
-    times = side_px / max(rows, cols)
     if times >= 1:
         whole = round(times)
         return image.repeat(whole, axis=0).repeat(whole, axis=1)

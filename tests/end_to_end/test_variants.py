@@ -24,30 +24,43 @@ from gigassl.pipeline.pretrain_data import training_data
 from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.synthetic import SyntheticSettings, paint_slide
-from gigassl.tiles.encoders import load_encoder
-from gigassl.tiles.engine import TileEncoder
+from gigassl.tiles.engine import EngineSettings, TileEncoder
+from gigassl.tiles.records import HALF, EncoderRecord
 from gigassl.tiles.turns import N_VARIANTS, inverse, turned
 from tests.end_to_end.conftest import Run
 from tests.shared_data import SHARED, needs_shared
 
-ENCODER = "random:resnet18@layer1"
 TILE_PX = 128
-OPTIONS = ("--tile-px", TILE_PX, "--target-mpp", 0.5, "--tile-encoder", ENCODER, "--device", "cpu")
+TILES = TileSettings(grid=GridSettings(tile_px=TILE_PX))
+OPTIONS = (
+    "--tile-px", 224, "--tile-encoder", "random:resnet18@layer1", "--device", "cpu",
+    "--batch-size", 4,
+)  # fmt: skip
 EVERY_TILE = TileSettings(grid=GridSettings(tile_px=TILE_PX), tissue=None, default_mpp=0.5)
 
 
 @pytest.fixture(scope="module")
 def encoder() -> TileEncoder:
-    return load_encoder(ENCODER, device="cpu", batch_size=4)
+    """A small network that sees how a tile is turned."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 5, stride=4), torch.nn.LeakyReLU(0.2),
+        torch.nn.Conv2d(8, 16, 3, stride=2), torch.nn.LeakyReLU(0.2),
+        torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(),
+    )  # fmt: skip
+    record = EncoderRecord(
+        name="small", source="random", architecture="none", dim=64, input_px=TILE_PX,
+        mean=HALF[0], std=HALF[1],
+    )  # fmt: skip
+    return TileEncoder(network, record=record, settings=EngineSettings(device="cpu", batch_size=4))
 
 
 @pytest.fixture(scope="module")
 def bags(slides: Path, encoder: TileEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bags with variants of alpha and beta."""
     folder = tmp_path_factory.mktemp("bags")
-    tiles = TileSettings(grid=GridSettings(tile_px=TILE_PX))
     options = RunOptions(variants=True)
-    encode(two_of(slides), folder, encoder=encoder, tiles=tiles, options=options)
+    encode(two_of(slides), folder, encoder=encoder, tiles=TILES, options=options)
     return folder
 
 
@@ -118,8 +131,7 @@ def test_n2_a_turned_slide_is_the_variant_of_the_slide(
 def test_variant_zero_is_the_bag_without_variants(
     bags: Path, slides: Path, encoder: TileEncoder, tmp_path: Path
 ) -> None:
-    tiles = TileSettings(grid=GridSettings(tile_px=TILE_PX))
-    encode(two_of(slides), tmp_path, encoder=encoder, tiles=tiles)
+    encode(two_of(slides), tmp_path, encoder=encoder, tiles=TILES)
     for name in ("alpha", "beta"):
         plain, full = (open_bag(folder / f"{name}.h5") for folder in (tmp_path, bags))
         assert plain.info == full.info
@@ -131,18 +143,17 @@ def test_variant_zero_is_the_bag_without_variants(
         assert open_bag(tmp_path / f"{name}.h5", variants=True).variants is None
 
 
-def test_the_command_encodes_resumes_and_completes(
-    bags: Path, slides: Path, run: Run, tmp_path: Path
-) -> None:
+def test_the_command_encodes_resumes_and_completes(slides: Path, run: Run, tmp_path: Path) -> None:
     source, out = slides / "alpha.svs", tmp_path / "bags"
-    plain = run("encode", source, "-o", out, *OPTIONS, "--batch-size", 4)
+    plain = run("encode", source, "-o", out, *OPTIONS)
     assert plain.code == 0, plain.err
-    done = run("encode", source, "-o", out, *OPTIONS, "--batch-size", 4, "--variants")
+    done = run("encode", source, "-o", out, *OPTIONS, "--variants")
     assert "(1 new, 0 from before)" in done.out, "a bag without variants is encoded again"
     assert "8 variants of 1 slides will take about" in done.err
-    assert (out / "alpha.h5").read_bytes() == (bags / "alpha.h5").read_bytes()
+    variants = open_bag(out / "alpha.h5", variants=True).variants
+    assert variants is not None
     for again in (("--variants",), ()):
-        kept = run("encode", source, "-o", out, *OPTIONS, "--batch-size", 4, *again)
+        kept = run("encode", source, "-o", out, *OPTIONS, *again)
         assert "(0 new, 1 from before)" in kept.out, "one with variants serves both"
     refused = run("encode", source, "-o", out, *OPTIONS, "--variants", "--augmentations", 2)
     assert refused.code == 2
@@ -153,8 +164,7 @@ def test_other_workers_give_equal_bytes(
     bags: Path, slides: Path, encoder: TileEncoder, tmp_path: Path
 ) -> None:
     options = RunOptions(variants=True, workers=4)
-    tiles = TileSettings(grid=GridSettings(tile_px=TILE_PX))
-    encode(two_of(slides), tmp_path, encoder=encoder, tiles=tiles, options=options)
+    encode(two_of(slides), tmp_path, encoder=encoder, tiles=TILES, options=options)
     for name in ("alpha.h5", "beta.h5"):
         assert (bags / name).read_bytes() == (tmp_path / name).read_bytes()
 
@@ -166,17 +176,14 @@ def test_a_truncated_bag_is_encoded_again(
     shutil.copytree(bags, out, ignore=shutil.ignore_patterns("*.lock"))
     whole = (out / "beta.h5").read_bytes()
     (out / "beta.h5").write_bytes(whole[: len(whole) // 2])
-    tiles = TileSettings(grid=GridSettings(tile_px=TILE_PX))
     options = RunOptions(variants=True)
-    done = encode(two_of(slides), out, encoder=encoder, tiles=tiles, options=options)
+    done = encode(two_of(slides), out, encoder=encoder, tiles=TILES, options=options)
     assert (done.n_new, done.n_reused) == (1, 1)
     assert (out / "beta.h5").read_bytes() == whole
 
 
-def test_a_full_disk_ends_the_run_and_leaves_whole_bags(
-    bags: Path, slides: Path, tmp_path: Path
-) -> None:
-    limit = (bags / "alpha.h5").stat().st_size // 2
+def test_a_full_disk_ends_the_run_and_leaves_no_half_bag(slides: Path, tmp_path: Path) -> None:
+    limit = 8_000
     arguments = ["encode", str(slides / "alpha.svs"), "-o", str(tmp_path), *map(str, OPTIONS)]
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -198,8 +205,7 @@ def test_every_other_command_sees_the_slide_as_it_lies(
     bags: Path, slides: Path, encoder: TileEncoder, run: Run, tmp_path: Path
 ) -> None:
     plain = tmp_path / "plain"
-    tiles = TileSettings(grid=GridSettings(tile_px=TILE_PX))
-    encode(two_of(slides), plain, encoder=encoder, tiles=tiles)
+    encode(two_of(slides), plain, encoder=encoder, tiles=TILES)
     for folder, name in ((bags, "a"), (plain, "b")):
         assert run("embed", folder, "-o", tmp_path / f"{name}.parquet").code == 0
     embedded = [json.loads(run("inspect", tmp_path / f"{n}.parquet", "--json").out) for n in "ab"]
