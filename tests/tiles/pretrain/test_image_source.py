@@ -189,3 +189,21 @@ def test_real_regions_are_read() -> None:
     assert len(source.names) == 165
     (batch,) = source.batches(BatchPlan(last=1, size=16))
     assert batch.tiles.float().std(dim=(1, 2)).mean() > 10
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_neighbours_are_told_from_tiles_moved_over_themselves(tmp_path: Path, workers: int) -> None:
+    for name, width in (("beside", 200), ("over", 40), ("self", SIDE)):
+        columns = np.arange(width, dtype=np.uint8)[None, :, None]
+        Image.fromarray(np.tile(columns, (SIDE, 1, 3))).save(tmp_path / f"{name}.png")
+    source = ImageTiles(tmp_path, tile_px=SIDE, settings=replace(STILL, neighbours=True))
+    plan = BatchPlan(last=6, size=4, workers=workers)
+    files = set()
+    for batch in source.batches(plan):
+        assert batch.partners is not None
+        assert batch.beside is not None
+        moved = batch.partners[:, 0, 0, 0].int() - batch.tiles[:, 0, 0, 0].int()
+        assert batch.beside.tolist() == (moved.abs() >= SIDE).tolist()
+        assert batch.beside.tolist() == (batch.file == 0).tolist()
+        files |= set(batch.file.tolist())
+    assert files == {0, 1, 2}

@@ -64,8 +64,8 @@ def test_the_loss_of_the_vae_is_error_plus_weighed_divergence() -> None:
     assert isinstance(method, Vae)
     method.eval()
     seen = torch.cat(views())
-    loss, first, second = method(views(), progress=0.0, generator=chance())
     with torch.no_grad():
+        loss, first, second = method(views(), progress=0.0, generator=chance())
         grey = seen.mean(dim=1, keepdim=True)
         hidden = method.encoder.body(grey)
         mean, log_variance = method.encoder.code(hidden), method.log_variance(hidden)
@@ -78,9 +78,10 @@ def test_the_loss_of_the_vae_is_error_plus_weighed_divergence() -> None:
             for m, v in zip(mean[image].tolist(), log_variance[image].tolist(), strict=True):
                 nats += (m**2 + math.exp(v) - 1 - v) / 2
             total += error + 0.25 * nats
+        codes = method.encoder(seen)
+        measured = method.measure(views(), chance())
     assert float(loss) == pytest.approx(total / len(seen), rel=1e-5)
-    assert torch.allclose(torch.cat([first, second]), method.encoder(seen), atol=1e-6)
-    measured = method.measure(views(), chance())
+    assert torch.allclose(torch.cat([first, second]), codes, atol=1e-6)
     assert list(measured) == ["loss", "error", "divergence"]
     assert float(measured["loss"]) == pytest.approx(float(loss), rel=1e-6)
 
@@ -88,8 +89,9 @@ def test_the_loss_of_the_vae_is_error_plus_weighed_divergence() -> None:
 def test_gradients_of_the_vae_reach_every_weight() -> None:
     method = small("vae")
     method(views(), progress=0.0, generator=chance())[0].backward()
-    assert all(p.grad is not None and p.grad.abs().sum() >= 0 for p in method.parameters())
-    assert all(p.grad.abs().sum() > 0 for p in method.encoder.code.parameters())
+    for name, parameter in method.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.ndim < 2 or parameter.grad.abs().sum() > 0, name
 
 
 def slow_value(method: Bigan, x: Tensor, z: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ def test_each_side_of_the_game_has_the_gradients_of_its_own_objective() -> None:
     for side in ("encoder", "generator"):
         for name, parameter in getattr(method, side).named_parameters():
             assert torch.allclose(found[f"{side}.{name}"], parameter.grad, atol=1e-5), name
-    assert float(loss.detach()) == pytest.approx(float(deceit - value), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float((deceit - value).detach()), rel=1e-5)
 
 
 def test_the_game_is_won_neither_way_by_a_coin() -> None:
@@ -213,13 +215,14 @@ def test_the_loss_of_pairs_is_the_cross_entropy_of_the_answers() -> None:
     assert isinstance(method, Contrastive)
     method.prepare(pairs([k // 2 for k in range(8)]), chance())
     method.eval()
-    loss, first, second = method(views(), progress=0.0, generator=chance())
-    answers = torch.sigmoid(method.head(torch.cat([first, second], dim=1))[:, 0]).tolist()
+    with torch.no_grad():
+        loss, first, second = method(views(), progress=0.0, generator=chance())
+        answers = torch.sigmoid(method.head(torch.cat([first, second], dim=1))[:, 0]).tolist()
+        measured = method.measure(views(), chance())
     wanted = method._same.tolist()
     chances = [p if same else 1 - p for p, same in zip(answers, wanted, strict=True)]
     assert float(loss) == pytest.approx(-sum(map(math.log, chances)) / 8, rel=1e-5)
     wrong = sum((p > 0.5) != same for p, same in zip(answers, wanted, strict=True))
-    measured = method.measure(views(), chance())
     assert next(iter(measured)) == "wrong"
     assert float(measured["wrong"]) == pytest.approx(wrong / 8)
 

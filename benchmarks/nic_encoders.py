@@ -1,0 +1,288 @@
+"""Do the encoders of neural image compression learn: digits by a probe (N3), tiles redrawn (N4).
+
+    python -m benchmarks.nic_encoders --digits|--glas [--steps 2500] [--seeds 3] [--out DIR]
+
+Digits: cells of synthetic slides, 16 numbers a cell of 8 px, the small networks of the synthetic
+task, and a logistic probe on digits that no encoder saw. GlaS: tiles of 64 px (1.24 µm/px) of half
+of the patients; a probe names the images of the others. Beside each the same network with random
+weights, and mean intensity or colour. The VAE's error is held against that of the mean tile.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+# as the program does, before torch loads: threads that wait must not spin
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from benchmarks.quality_tiles_data import TILE_PX, Pictures, glas_pictures
+from benchmarks.report import line
+from gigassl.slides.digit_layout import DIGIT_SLIDE_PRESETS
+from gigassl.slides.digit_patches import draw_patches
+from gigassl.slides.digits import read_digits
+from gigassl.tiles.augmentation import AugmentationSettings
+from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS, new_method
+from gigassl.tiles.pretrain.methods.vae import Vae
+from gigassl.tiles.pretrain.options import TileTrainingOptions
+from gigassl.tiles.pretrain.settings import Number, TileViewSettings
+from gigassl.tiles.pretrain.source import BatchPlan, TileBatch
+from gigassl.tiles.pretrain.train import pretrain_tile_encoder
+from gigassl.tiles.records import HALF
+from gigassl.tiles.training_networks import TileNetwork, begun_network
+from gigassl.tiles.weights import load_checkpoint
+
+CELL_PX, _EACH = 8, 24
+METHODS = ("vae", "contrastive", "bigan")
+DIGIT_NETWORKS: Mapping[str, str] = {
+    "vae": "nic:vae?code=16,convolutions=2,dense=64,channels=1",
+    "contrastive": "nic:vae?code=16,convolutions=2,dense=64,channels=1",
+    "bigan": "nic:bigan?code=16,convolutions=2,filters=32,pool=1,channels=1",
+}
+DIGIT_OPTIONS: Mapping[str, Mapping[str, Number]] = {
+    "vae": {"decoder": 2048},
+    "contrastive": {},
+    "bigan": {"generator": 512, "discriminator": 128},
+}
+GLAS_NETWORKS: Mapping[str, str] = {
+    "vae": "nic:vae", "contrastive": "nic:vae", "bigan": "nic:bigan?pool=1",
+}  # fmt: skip
+
+Tiles = UInt8[np.ndarray, "tile row col 3"]
+Codes = Float32[np.ndarray, "tile code"]
+
+
+class Pairs:
+    """Tiles in memory, each beside the one that lies next to it; a source of batches.
+
+    Args:
+        groups: slide or patient of each.
+    """
+
+    def __init__(self, tiles: Tiles, beside: Tiles, groups: Int64[np.ndarray, " tile"]) -> None:
+        found, self._file = np.unique(groups, return_inverse=True)
+        self._tiles, self._beside, self._groups = tiles, beside, groups
+        self.names: Sequence[str] = tuple(map(str, found))
+        self.patient_ids: Sequence[str] = self.names
+        self.n_tiles, self.tile_px, self.digest = len(tiles), tiles.shape[1], ""
+
+    def some(self, files: Sequence[int]) -> "Pairs":
+        """The same of some slides or patients."""
+        own = np.isin(self._file, list(files))
+        return Pairs(self._tiles[own], self._beside[own], self._groups[own])
+
+    def batches(self, plan: BatchPlan) -> Iterator[TileBatch]:
+        """Batches of different tiles; batch ``k`` of a seed knows nothing of the others."""
+        for number in range(plan.first, plan.last):
+            rng = np.random.default_rng([plan.seed, number])
+            drawn = rng.choice(self.n_tiles, plan.size, replace=plan.size > self.n_tiles)
+            yield TileBatch(
+                torch.from_numpy(self._tiles[drawn]), file=torch.from_numpy(self._file[drawn]),
+                partners=torch.from_numpy(self._beside[drawn]),
+                beside=torch.ones(len(drawn), dtype=torch.bool),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How one encoder is trained here.
+
+    Attributes:
+        method: a name of ``METHODS``.
+        architecture: of the network.
+        options: of the method.
+        drawn: what views are drawn from.
+        steps: of the optimiser.
+        out: folder for pictures and weights.
+    """
+
+    method: str
+    architecture: str
+    options: Mapping[str, Number]
+    drawn: AugmentationSettings
+    steps: int
+    out: Path
+
+    def network(self, *, px: int, seed: int) -> nn.Module:
+        """The network as training finds it."""
+        chosen = TileNetwork(architecture=self.architecture)
+        return begun_network(chosen, sides_px=[px], seed=seed).network
+
+    def trained(self, source: Pairs, *, seed: int) -> tuple[nn.Module, Vae | None]:
+        """The encoder that the method keeps, and the whole VAE where it is one."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        best = self.out / f"{self.method}-{seed}.safetensors"
+        network = self.network(px=source.tile_px, seed=seed)
+        views = TileViewSettings(first=self.drawn, second=self.drawn, side_px=source.tile_px)
+        settings = replace(
+            METHOD_PRESETS[self.method], options=self.options, views=views, steps=self.steps,
+            seed=seed,
+        )  # fmt: skip
+        method = new_method(settings, network, width=_width(network), steps=self.steps)
+        pretrain_tile_encoder(
+            source, method, settings=settings, mean=HALF[0], std=HALF[1],
+            options=TileTrainingOptions(best=best, pictures=self.out),
+        )  # fmt: skip
+        if settings.validation and best.is_file():
+            network.load_state_dict(load_checkpoint(best).tensors)
+        return network, method if isinstance(method, Vae) else None
+
+
+def _width(network: nn.Module) -> int:
+    code = network.get_submodule("code")
+    assert isinstance(code, nn.Linear)
+    return code.out_features
+
+
+@torch.inference_mode()
+def codes_of(network: nn.Module, tiles: Tiles) -> Codes:
+    """Codes of tiles, scaled to [-1, 1] as all of these encoders see them."""
+    network.eval()
+    parts = [network(_scaled(tiles[k : k + 256])).numpy() for k in range(0, len(tiles), 256)]
+    return np.concatenate(parts)
+
+
+def _scaled(tiles: Tiles) -> torch.Tensor:
+    return torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+@torch.inference_mode()
+def error_shares(method: Vae, *, learned: Tiles, seen: Tiles) -> float:
+    """Error of held-out tiles redrawn, as a share of what the mean tile makes."""
+    method.eval()
+    network = method.encoder
+    images, mean = network.seen(_scaled(seen)), network.seen(_scaled(learned)).mean(dim=0)
+    error = (method.decoder(network(_scaled(seen))) - images).square().mean()
+    return float(error / (mean - images).square().mean())
+
+
+def _rgb(grey: UInt8[np.ndarray, "tile row col"]) -> Tiles:
+    return np.repeat(grey[..., None], 3, axis=3)
+
+
+def _probe() -> LogisticRegression:
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+
+
+def digits(*, steps: int, seeds: range, out: Path) -> None:
+    """Probe accuracy on digits that no encoder saw."""
+    sets = read_digits()
+    settings = replace(DIGIT_SLIDE_PRESETS["easy"], classes=tuple(range(10)))
+    drawn = draw_patches(settings, sets.train, n=6400, seed=0)
+    source = Pairs(_rgb(drawn.patches), _rgb(drawn.neighbours), drawn.slides)
+    learned, seen = (_rgb(each.of_side(CELL_PX).images) for each in (sets.train, sets.test))
+
+    def accuracy(train: np.ndarray, test: np.ndarray) -> float:
+        return float(_probe().fit(train, sets.train.labels).score(test, sets.test.labels))
+
+    line("mean intensity", accuracy(*(t.mean(axis=(1, 2)) for t in (learned, seen))), unit="")
+    views = AugmentationSettings(crop_area=(0.7, 1.0), jitter_p=0.0, grey_p=0.0, blur_p=0.0)
+    for name in METHODS:
+        training = Training(
+            method=name, architecture=DIGIT_NETWORKS[name], options=DIGIT_OPTIONS[name],
+            drawn=views, steps=steps, out=out / "digits",
+        )  # fmt: skip
+        for seed in seeds:
+            fresh = training.network(px=CELL_PX, seed=seed)
+            begun = accuracy(codes_of(fresh, learned), codes_of(fresh, seen))
+            start = time.process_time()
+            network, vae = training.trained(source, seed=seed)
+            seconds = time.process_time() - start
+            found = accuracy(codes_of(network, learned), codes_of(network, seen))
+            line(f"{name}, seed {seed}", found, unit=f"({begun:.3f} untrained, {seconds:.0f} s)")
+            if vae is not None:
+                share = error_shares(vae, learned=source._tiles, seen=seen)
+                line("  error of held-out digits over that of the mean", share, unit="")
+
+
+def cut(
+    pictures: Pictures, patients: Sequence[int], *, seed: int
+) -> tuple[Tiles, Tiles, np.ndarray, np.ndarray]:
+    """Tiles from anywhere in the images of some patients, tiles beside them, patient and image."""
+    rng = np.random.default_rng(seed)
+    tiles, beside, patient, image = [], [], [], []
+    for number in np.flatnonzero(np.isin(pictures.groups, patients)):
+        pixels = pictures.pictures[number]
+        rows, cols = pixels.shape[:2]
+        for _ in range(_EACH):
+            top, left = rng.integers(rows - TILE_PX + 1), rng.integers(cols - 2 * TILE_PX + 1)
+            pair = pixels[top : top + TILE_PX, left : left + 2 * TILE_PX]
+            first = int(rng.integers(2))
+            halves = pair[:, :TILE_PX], pair[:, TILE_PX:]
+            tiles.append(halves[first])
+            beside.append(halves[1 - first])
+            patient.append(pictures.groups[number])
+            image.append(number)
+    return np.stack(tiles), np.stack(beside), np.array(patient), np.array(image)
+
+
+def glas(shared: Path, *, steps: int, seeds: range, out: Path) -> None:
+    """AUC of benign or malignant for images of patients whose tiles no encoder saw."""
+    pictures = glas_pictures(shared)
+    patients = np.unique(pictures.groups)
+    half = np.random.default_rng(0).permutation(patients)
+    learned, others = half[: len(half) // 2].tolist(), half[len(half) // 2 :].tolist()
+    tiles, beside, groups, _ = cut(pictures, learned, seed=1)
+    source = Pairs(tiles, beside, groups)
+    seen, _, _, image = cut(pictures, others, seed=2)
+
+    def area(codes: np.ndarray) -> float:
+        rows = np.unique(image)
+        means = np.stack([codes[image == row].mean(axis=0) for row in rows])
+        chances = cross_val_predict(
+            _probe(), means, pictures.labels[rows], groups=pictures.groups[rows],
+            cv=GroupKFold(4), method="predict_proba",
+        )  # fmt: skip
+        return float(roc_auc_score(pictures.labels[rows], chances[:, 1]))
+
+    line("mean colour", area(seen.mean(axis=(1, 2))), unit="AUC")
+    for name in METHODS:
+        training = Training(
+            method=name, architecture=GLAS_NETWORKS[name], options={},
+            drawn=METHOD_PRESETS[name].views.first, steps=steps, out=out / "glas",
+        )  # fmt: skip
+        for seed in seeds:
+            begun = area(codes_of(training.network(px=TILE_PX, seed=seed), seen))
+            start = time.process_time()
+            network, vae = training.trained(source, seed=seed)
+            seconds = time.process_time() - start
+            found = area(codes_of(network, seen))
+            line(f"{name}, seed {seed}", found,
+                 unit=f"AUC ({begun:.3f} untrained, {seconds:.0f} s)")  # fmt: skip
+            if vae is not None:
+                share = error_shares(vae, learned=tiles, seen=seen)
+                line("  error of held-out tiles over that of the mean", share, unit="")
+
+
+def main() -> None:
+    """Reads what is wanted and prints a line a number."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--digits", action="store_true")
+    options.add_argument("--glas", action="store_true")
+    options.add_argument("--steps", type=int, default=2500)
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--shared", default=os.environ.get("GIGASSL_SHARED", "../shared"))
+    options.add_argument("--out", type=Path, default=Path("nic_encoders"))
+    asked = options.parse_args()
+    torch.set_num_threads(1)
+    seeds = range(asked.seeds)
+    if asked.digits:
+        digits(steps=asked.steps, seeds=seeds, out=asked.out)
+    if asked.glas:
+        glas(Path(asked.shared), steps=asked.steps, seeds=seeds, out=asked.out)
+
+
+if __name__ == "__main__":
+    main()
