@@ -121,7 +121,7 @@ def check_c2(seeds: Sequence[int]) -> None:
 
 def check_c3(seeds: Sequence[int]) -> None:
     for pooling in ("mean", "max", "lse", "attention"):
-        network = NeedleNetworkSettings(pooling=pooling)  # type: ignore[arg-type]
+        network = NeedleNetworkSettings(pooling=pooling)
         point = trained(
             NeedleVariant(name=pooling, network=network), canvas=64, n=1600, seeds=seeds
         )

@@ -48,9 +48,9 @@ class NeedleParts:
         if not path.is_file():
             return None
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))["point"]
-            scores = {name: _score(said.pop(name)) for name in ("train", "validation", "test")}
-            return NeedlePoint(**{**said, "variant": cell.variant.name}, **scores)
+            said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["point"]
+            said |= {name: _score(said[name]) for name in ("train", "validation", "test")}
+            return NeedlePoint(**{**said, "variant": cell.variant.name})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise SettingsError(
                 f"{path} is damaged ({error}); remove it, and it is made anew"
@@ -75,7 +75,9 @@ def load_needle_network(path: Path) -> NeedleNetwork:
     said = checkpoint.card.get("network")
     if said is None:
         raise SettingsError(f"{path} holds no needle network")
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
+    }
     network = NeedleNetwork(NeedleNetworkSettings(**settings))
     network.load_state_dict(dict(checkpoint.tensors))
     return network.eval()

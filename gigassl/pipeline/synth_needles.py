@@ -57,7 +57,7 @@ class SynthNeedlesSettings:
         return {"train": self.train, "validation": self.validation, "test": self.test}[part]
 
 
-def needle_digits(sets: DigitSets) -> dict[Part, Digits]:
+def needle_digits(sets: DigitSets) -> dict[str, Digits]:
     """Digits for each part: a sixth of those for training is kept for validation."""
     order = np.random.default_rng(0).permutation(len(sets.train))
     n_validation = round(len(sets.train) * _VALIDATION_SHARE)
@@ -125,7 +125,7 @@ def _make_folders(folder: Path) -> None:
 
 def _write_image(
     out: Path, settings: SynthNeedlesSettings, item: tuple[int, Part, int], *,
-    digits: dict[Part, Digits],
+    digits: dict[str, Digits],
 ) -> tuple[Row, bool]:  # fmt: skip
     """Writes image and mask unless they are there; the row, and whether they were written."""
     k, part, number = item

@@ -105,7 +105,7 @@ def test_needles_are_the_drawn_arrays_in_class_folders(tmp_path: Path, run: Run)
     assert done.code == 0, done.err
     rows = rows_of(out)
     assert len(rows) == 28
-    digits = {str(part): own for part, own in needle_digits(read_digits()).items()}
+    digits = needle_digits(read_digits())
     for number, row in enumerate(rows[14:]):
         drawn = draw_needles(
             NeedleSettings(canvas_px=32), digits[row["part"]], n=1, seed=1234, first=number

@@ -223,4 +223,5 @@ class _Bottleneck(nn.Module):
 def _new_norm(norm: Norm, channels: int) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.InstanceNorm2d(channels, affine=norm == "instance")
+    # the same numbers as InstanceNorm2d, in less than half of the time on a CPU
+    return nn.GroupNorm(channels, channels, affine=norm == "instance")

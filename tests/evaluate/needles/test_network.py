@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.needles.network import (
@@ -136,3 +137,16 @@ def test_no_canvas_is_too_small(canvas_px: int) -> None:
 def test_impossible_networks_are_refused(wrong: dict[str, object], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         replace(SMALL, **wrong)  # type: ignore[arg-type]
+
+
+def test_norms_are_instance_norms() -> None:
+    norms = [
+        module
+        for module in NeedleNetwork(replace(SMALL, norm="plain-instance")).modules()
+        if isinstance(module, nn.GroupNorm)
+    ]
+    assert len(norms) == 13
+    maps = torch.randn(2, norms[0].num_channels, 7, 5, generator=torch.Generator().manual_seed(0))
+    expected = nn.InstanceNorm2d(norms[0].num_channels)(maps)
+    assert norms[0](maps).detach().numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+    assert sum(p.numel() for norm in norms for p in norm.parameters()) == 0

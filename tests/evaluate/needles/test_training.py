@@ -110,7 +110,7 @@ def test_saliency_is_the_gradient_by_differences(pooling: str) -> None:
         for step in (1e-6, -1e-6):
             moved = pixels.clone()
             moved[0, 0, row, col] += step
-            steps.append(float(exact(moved)[0, 1]))
+            steps.append(float(exact(moved)[0, 1].detach()))
         assert found[row, col] == pytest.approx(abs(steps[0] - steps[1]) / 2e-6, rel=2e-3, abs=1e-5)
 
 
@@ -147,7 +147,7 @@ def test_all_optimisers_step() -> None:
             updates=2,
             batch_size=4,
             checks=1,
-            optimiser=optimiser,  # type: ignore[arg-type]
+            optimiser=optimiser,
         )
         start = new_needle_network(SMALL, seed=0).state_dict()
         fitted = fit_needles(images, images, network=SMALL, settings=settings)
