@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.fit import FitSettings as FitSettings
     from gigassl.pipeline.fit import fit as fit
     from gigassl.pipeline.import_model import import_model as import_model
+    from gigassl.pipeline.import_model import import_tile_encoder as import_tile_encoder
     from gigassl.pipeline.import_vectors import ImportOptions as ImportOptions
     from gigassl.pipeline.import_vectors import import_vectors as import_vectors
     from gigassl.pipeline.inspection import inspect as inspect
@@ -95,6 +96,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.tiles.augmentation import AugmentationSettings as AugmentationSettings
     from gigassl.tiles.encoders import load_encoder as load_encoder
     from gigassl.tiles.engine import TileEncoder as TileEncoder
+    from gigassl.tiles.labelled_tasks import read_tasks as read_tasks
     from gigassl.tiles.pretrain.settings import SamplingSettings as SamplingSettings
     from gigassl.tiles.pretrain.settings import TilePretrainSettings as TilePretrainSettings
     from gigassl.tiles.training_networks import TileNetwork as TileNetwork
@@ -171,6 +173,7 @@ _HOME = {
     "fit": "gigassl.pipeline.fit",
     "fit_probe": "gigassl.evaluate.probes",
     "import_model": "gigassl.pipeline.import_model",
+    "import_tile_encoder": "gigassl.pipeline.import_model",
     "import_vectors": "gigassl.pipeline.import_vectors",
     "inspect": "gigassl.pipeline.inspection",
     "load_encoder": "gigassl.tiles.encoders",
@@ -196,6 +199,7 @@ _HOME = {
     "read_cohort": "gigassl.slides.cohort",
     "read_digits": "gigassl.slides.digits",
     "read_splits": "gigassl.evaluate.split_files",
+    "read_tasks": "gigassl.tiles.labelled_tasks",
     "run_probe": "gigassl.evaluate.probes",
     "run_recipe": "gigassl.pipeline.recipe",
     "screen": "gigassl.pipeline.screen",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError
@@ -19,6 +19,9 @@ from gigassl.tiles.pretrain.source import BatchPlan, TileBatch
 from gigassl.tiles.pretrain.workers import FileNames, batches_of, refuse_too_few
 
 log = logging.getLogger("gigassl")
+
+_TRIES = 100
+"""Draws of groups to hold out, of which one must leave every class on both sides."""
 
 
 class TaskTiles:
@@ -187,27 +190,44 @@ def held_out_groups(
 ) -> frozenset[str]:
     """Groups that hold about this share of the files of each class; every class is on both sides.
 
-    Rare classes choose first, at random among the groups that leave every class something to learn.
-
     Raises:
         SettingsError: a class that is in one group only, or whose groups cannot be divided.
     """
     names, group = np.unique(np.array(groups), return_inverse=True)
-    left = np.zeros((len(names), int(labels.stratum.max()) + 1), np.int64)
-    np.add.at(left, (group, labels.stratum), 1)
-    total = left.sum(axis=0)
-    remaining = total.copy()
-    held = np.zeros(len(names), bool)
-    for stratum in np.argsort((left > 0).sum(axis=0), kind="stable").tolist():
-        for k in rng.permutation(np.flatnonzero((left[:, stratum] > 0) & ~held)).tolist():
-            gone = total[stratum] - remaining[stratum]
-            enough = gone and gone + left[k, stratum] / 2 > share * total[stratum]
-            if not enough and bool(((remaining - left[k])[left[k] > 0] > 0).all()):
-                held[k] = True
-                remaining -= left[k]
-        if total[stratum] and remaining[stratum] == total[stratum]:
-            raise _undivided(labels.named(stratum), n_groups=int((left[:, stratum] > 0).sum()))
+    counts = np.zeros((len(names), int(labels.stratum.max()) + 1), np.int64)
+    np.add.at(counts, (group, labels.stratum), 1)
+    held, missing = _drawn_groups(counts, share=share, rng=rng)
+    for _ in range(_TRIES):
+        n_groups = int((counts[:, missing] > 0).sum()) if missing is not None else 0
+        if n_groups < 2:
+            break
+        held, missing = _drawn_groups(counts, share=share, rng=rng)
+    if missing is not None:
+        raise _undivided(labels.named(missing), n_groups=n_groups)
     return frozenset(names[held].tolist())
+
+
+def _drawn_groups(
+    counts: Int64[np.ndarray, "group stratum"], *, share: float, rng: np.random.Generator
+) -> tuple[Bool[np.ndarray, " group"], int | None]:
+    """Which groups are held out, and a class that then has none of them; None if all have.
+
+    First each class without one gets a group, rare classes before others; then more, up to the
+    share. No group is taken that is the last one of a class.
+    """
+    total, gone, held = counts.sum(axis=0), np.zeros_like(counts[0]), np.zeros(len(counts), bool)
+    order = np.argsort((counts > 0).sum(axis=0), kind="stable")
+    for wanted in (0.0, share):
+        for stratum in order[total[order] > 0].tolist():
+            for k in rng.permutation(np.flatnonzero((counts[:, stratum] > 0) & ~held)).tolist():
+                more = gone[stratum] + counts[k, stratum] / 2
+                enough = gone[stratum] and more > wanted * total[stratum]
+                if not enough and bool((total - gone - counts[k])[counts[k] > 0].all()):
+                    held[k] = True
+                    gone += counts[k]
+            if not gone[stratum]:
+                return held, stratum
+    return held, None
 
 
 def _undivided(what: str, *, n_groups: int) -> SettingsError:
