@@ -98,3 +98,26 @@ def test_bad_bags_and_options_are_one_sentence(folder: Path, run: Run) -> None:
     assert done.code == 1
     assert "1 bags failed" in done.out
     assert "s07" in (folder / "p.failures.csv").read_text()
+
+
+def test_the_slide_cnn_and_kept_models(folder: Path, run: Run) -> None:
+    common = (folder / "bags", "--labels", folder / "clinical.csv", "--target", "grade", *FAST)
+    out = folder / "vae.parquet"
+    done = run("mil", *common, "--model", "nic-cnn", "--name", "vae codes", "--keep-models",
+               "-o", out)  # fmt: skip
+    assert done.code == 0, done.err
+    assert "vae codes" in done.out
+    assert f"the models: {out}.models" in done.out
+    names = sorted(path.name for path in (folder / "vae.parquet.models").iterdir())
+    assert names == [f"vae-codes-patient-kfold-full-draw0-fold{k}.safetensors" for k in range(3)]
+    other = folder / "other.parquet"
+    run("mil", *common, "--model", "nic-cnn", "--name", "other codes", "--crop", 20, "--splits",
+        f"{out}.splits", "-o", other)  # fmt: skip
+    both = run("compare", out, other)
+    assert both.code == 0, both.err
+    assert "vae codes" in both.out
+    assert "other codes" in both.out
+    small_bank(folder / "bank", augmentations=2)
+    wrong = run("mil", folder / "bank", *common[1:], "--model", "nic-cnn", "-o", folder / "x")
+    assert wrong.code == 2
+    assert "Traceback" not in wrong.err
