@@ -45,7 +45,6 @@ def test_a_constant_rate_is_constant_after_the_warm_up() -> None:
     ("changes", "sentence"),
     [
         ({"schedule": "plateau"}, "give validation a share"),
-        ({"schedule": "step"}, "unknown schedule 'step'"),
         ({"validation": 1.0}, "from 0 to below 1"),
     ],
 )
