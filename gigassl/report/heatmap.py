@@ -83,17 +83,22 @@ def _heat(axis: "Axes", tiles: TileMap, thumbnail: np.ndarray | None) -> None:
 
 
 def _scale_bar(axis: "Axes", tiles: TileMap) -> None:
-    """A bar of a round length below the picture, about a fifth of its width."""
+    """A bar of a round length below the picture, about a fifth of its longer side."""
+    from matplotlib.transforms import ScaledTranslation
+
     if tiles.mpp_l0 is None:
         return
-    wished_um = tiles.width_l0 * tiles.mpp_l0 / 5
+    wished_um = max(tiles.width_l0, tiles.height_l0) * tiles.mpp_l0 / 5
     decade = 10.0 ** np.floor(np.log10(wished_um))
     length_um = max(step * decade for step in (1, 2, 5) if step * decade <= wished_um)
     end = length_um / tiles.mpp_l0 / tiles.width_l0
     label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
-    axis.plot([0, end], [-0.02, -0.02], transform=axis.transAxes, color="black", linewidth=3,
-              clip_on=False, solid_capstyle="butt")  # fmt: skip
-    axis.text(0, -0.035, label, transform=axis.transAxes, fontsize=7.5, va="top")
+    # so many inches below the picture, whatever its height
+    below = axis.transAxes + ScaledTranslation(0, -0.1, axis.figure.dpi_scale_trans)
+    axis.plot([0, end], [0, 0], transform=below, color="black", linewidth=3, clip_on=False,
+              solid_capstyle="butt")  # fmt: skip
+    lower = axis.transAxes + ScaledTranslation(0, -0.15, axis.figure.dpi_scale_trans)
+    axis.text(0, 0, label, transform=lower, fontsize=7.5, va="top")
 
 
 def _colour_bar(figure: "Figure", tiles: TileMap, scale: str) -> None:

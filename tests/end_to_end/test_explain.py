@@ -36,6 +36,7 @@ def some_bag(number: int) -> Bag:
     features = rng.normal(size=(ROWS * COLS, DIM))
     features[:, 0] += 4.0 * region(number).ravel()
     features[:, 1] += 3.0  # what all tiles have in common
+    features[:, 2:] += rng.normal(size=DIM - 2)  # and what all tiles of a slide have
     info = BagInfo(
         slide_id=f"s{number:02d}", encoder="some", encoder_digest="e1", settings_digest="d1",
         inputs_digest=f"i{number}", width_l0=COLS * SIDE + 20, height_l0=ROWS * SIDE + 9,
