@@ -56,7 +56,7 @@ def test_slides_become_a_nic_encoder_that_embeds(
     assert all(side_of(folder / name)[0] % 68 == 0 for name in drawn)
     used = run("embed", slides, "-o", table, "--tile-encoder", out)
     assert used.code == 0, used.err
-    assert open_table(table).vectors.shape[1] == 5
+    assert open_table(table).embeddings.shape == (3, 5)
 
 
 def test_a_method_brings_its_network_its_tiles_and_its_pairs(
