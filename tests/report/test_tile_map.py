@@ -55,7 +55,7 @@ def test_where_tiles_overlap_stands_their_mean() -> None:
     coords = np.array([[0, 0], [50, 0]])
     tiles = TileMap(slide_id="s", coords=coords, side_l0=100.0, score=np.array([1.0, 3.0]),
                     signed=False, width_l0=150, height_l0=100)  # fmt: skip
-    np.testing.assert_array_equal(tiles.picture[0], np.float32([1, 1, 2, 2, 3, 3]))
+    assert tiles.picture[0].tolist() == [1, 1, 2, 2, 3, 3]
 
 
 def test_colours_part_at_zero_where_the_sign_means_something() -> None:
@@ -102,7 +102,7 @@ def test_an_overlay_says_its_physical_size(tmp_path: Path) -> None:
         assert 'PhysicalSizeX="12.5"' in file.ome_metadata
         assert "logit of 'é'" in file.ome_metadata.replace("&#233;", "é")
         (series,) = file.series
-        assert (series.axes, series.dtype) == ("YX", np.float32)
+        assert (series.axes, str(series.dtype)) == ("YX", "float32")
         np.testing.assert_array_equal(series.asarray(), tiles.picture)
     assert (tmp_path / "a.ome.tiff").read_bytes() == (tmp_path / "b.ome.tiff").read_bytes()
     with pytest.raises(SlideError, match="needs the µm/px"):
