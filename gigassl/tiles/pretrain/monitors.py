@@ -69,12 +69,19 @@ class RoundRow:
 
     def plain(self) -> dict[str, Any]:
         """The row in plain values, for a checkpoint."""
-        return asdict(self)
+        # JSON files are written with sorted keys, and what decides stands first
+        return {**asdict(self), "measured": list(self.measured.items())}
 
     @classmethod
     def of_plain(cls, values: dict[str, Any]) -> "RoundRow":
         """The row that ``plain`` gave."""
-        return cls(**{**values, "geometry": Geometry(**values["geometry"])})
+        return cls(
+            **{
+                **values,
+                "geometry": Geometry(**values["geometry"]),
+                "measured": dict(values["measured"]),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

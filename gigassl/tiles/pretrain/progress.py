@@ -60,8 +60,8 @@ class Progress:
             "step": self.step,
             "losses": self.losses,
             "collapsed_rounds": self.collapsed_rounds,
-            "row": None if self.row is None else asdict(self.row),
-            "best": None if self.best is None else asdict(self.best),
+            "row": None if self.row is None else self.row.plain(),
+            "best": None if self.best is None else self.best.plain(),
             "plateau": asdict(self.plateau),
             "unreadable": [asdict(file) for file in self.unreadable.values()],
         }

@@ -1,10 +1,14 @@
 """What a training keeps to measure itself by, and what it says it will do."""
 
+import json
+
+import numpy as np
 import torch
 
-from gigassl.tiles.pretrain.monitors import Recent
+from gigassl.tiles.pretrain.monitors import Recent, RoundRow
 from gigassl.tiles.pretrain.options import planned_steps, round_length
 from gigassl.tiles.pretrain.settings import TilePretrainSettings
+from gigassl.training.geometry import geometry
 
 
 def batch(number: int, *, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,3 +61,14 @@ def test_an_epoch_is_as_many_tiles_as_there_are() -> None:
     assert planned_steps(settings, n_tiles=105) == 42
     assert planned_steps(settings, n_tiles=1) == 1
     assert planned_steps(TilePretrainSettings(steps=7, epochs=4), n_tiles=105) == 7
+
+
+def test_what_decides_is_the_same_after_a_checkpoint_with_sorted_keys() -> None:
+    vectors = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    row = RoundRow(
+        round=1, step=5, epoch=0.5, loss=1.0, lr=0.1, tiles_per_s=9.0, waiting=0.0,
+        geometry=geometry(vectors, vectors), measured={"wrong": 0.25, "accuracy a": 0.75},
+    )  # fmt: skip
+    kept = json.loads(json.dumps(row.plain(), sort_keys=True))
+    assert RoundRow.of_plain(kept) == row
+    assert RoundRow.of_plain(kept).validation == 0.25
