@@ -93,7 +93,8 @@ class PlainLayer(SeparableLayer):
     def __init__(self, like: SeparableLayer) -> None:
         dim, width = like.point.in_channels, like.point.out_channels
         super().__init__(dim, width, stride=int(like.depth.stride[0]), dropout=like.dropout.p)
-        self.depth = nn.Conv2d(dim, width, 3, stride=like.depth.stride, bias=False)
+        stride = int(like.depth.stride[0])
+        self.depth = nn.Conv2d(dim, width, 3, stride=stride, bias=False)
         self.point = nn.Identity()  # type: ignore[assignment]
 
 

@@ -142,8 +142,8 @@ class GridCnn(nn.Module):
         cells = _cells_of(bags)
         place = (bags.bag[:n_tiles] * side + cells[:, 0]) * side + cells[:, 1]
         flat = bags.features.new_zeros(len(bags.sizes) * side * side, dim)
-        filled = flat.index_copy(0, place, bags.features[:n_tiles])
-        return filled.reshape(len(bags.sizes), side, side, dim).permute(0, 3, 1, 2)
+        flat.index_copy_(0, place, bags.features[:n_tiles])
+        return flat.reshape(len(bags.sizes), side, side, dim).permute(0, 3, 1, 2)
 
     def scores(self, maps: Float[Tensor, "crop width row col"]) -> Float[Tensor, "crop output"]:
         """What follows the last layer: the dense layers on the mean over its cells."""
