@@ -13,7 +13,7 @@ from jaxtyping import Float16, Float32, Int64
 from gigassl.bags.info import BagInfo, attributes_from_info, info_from_attributes
 from gigassl.bags.layouts import FORMAT, VERSION, Contents, CoordsUnit, Wishes, contents_of
 from gigassl.errors import SlideError
-from gigassl.files import machine_error, written_whole
+from gigassl.files import machine_error, reserve, written_whole
 from gigassl.tiles.turns import N_VARIANTS
 from gigassl.units import magnification_from_mpp
 
@@ -25,6 +25,7 @@ __all__ = ["Bag", "BagInfo", "holds_variants", "open_bag", "read_info", "save_ba
 Features = Float16[np.ndarray, "tile dim"] | Float32[np.ndarray, "tile dim"]
 
 _ROWS_AT_ONCE = 16_384
+_HEADER_BYTES = 1 << 16
 # TRIDENT's scale of nominal magnifications: below this many µm/px, so many times
 _NOMINAL = ((0.16, 80), (0.2, 60), (0.3, 40), (0.6, 20), (1.2, 10), (2.4, 5))
 
@@ -104,7 +105,9 @@ def save_bag(bag: Bag, path: Path) -> None:
         features = bag.features.astype(np.float16, copy=False)
     if features is not bag.features:
         _refuse_overflow(features)
+    arrays = [array for array in (features, bag.coords, bag.variants) if array is not None]
     with written_whole(path) as part:
+        reserve(part, sum(array.nbytes for array in arrays) + _HEADER_BYTES)
         try:
             # the oldest file format that holds it all, so that any HDF5 library opens it
             with h5py.File(part, "w", libver=("v108", "v108")) as file:

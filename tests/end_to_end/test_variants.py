@@ -183,7 +183,7 @@ def test_a_truncated_bag_is_encoded_again(
 
 
 def test_a_full_disk_ends_the_run_and_leaves_no_half_bag(slides: Path, tmp_path: Path) -> None:
-    limit = 8_000
+    limit = 20_000
     arguments = ["encode", str(slides / "alpha.svs"), "-o", str(tmp_path), *map(str, OPTIONS)]
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

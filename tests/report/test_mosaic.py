@@ -82,4 +82,5 @@ def test_equal_slides_give_equal_files(save: object, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         save(slide, tmp_path / name)  # type: ignore[operator]
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert Image.open(tmp_path / "a.png").mode == "RGB"
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "RGB"
