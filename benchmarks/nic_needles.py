@@ -107,7 +107,7 @@ def controls(canvas: int, n: int, seeds: Sequence[int]) -> None:
 
 def check_c2(seeds: Sequence[int]) -> None:
     found: dict[tuple[int, int], float] = {}
-    variant = NeedleVariant(name="max, 9 px")
+    variant = NeedleVariant(name="max, 13 px")
     for canvas in (16, 32):
         for n in (400, 1600):
             point = trained(variant, canvas=canvas, n=n, seeds=seeds)

@@ -42,7 +42,7 @@ class NeedleCurveSettings:
         training: how each network is trained; its seed is one of ``seeds``.
     """
 
-    variants: tuple[NeedleVariant, ...] = (NeedleVariant(name="max, 9 px"),)
+    variants: tuple[NeedleVariant, ...] = (NeedleVariant(name="max, 13 px"),)
     sweep: tuple[NeedleSettings, ...] = NEEDLE_PRESETS["small"][:3]
     train_sizes: tuple[int, ...] = (400, 1600)
     validation: int = 400

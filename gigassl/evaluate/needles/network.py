@@ -28,6 +28,9 @@ _ATTENTION = 128
 class NeedleNetworkSettings:
     """The network. The defaults are a small one for digits of 8 px; ``PAPER_NETWORK`` is theirs.
 
+    Like theirs for digits of 28 px it has a map about as fine as a quarter of a digit: with a place
+    every 4 px instead of every 2, needles of 8 px were found much less often.
+
     Attributes:
         blocks: bottleneck blocks of each stage.
         seeing: how many of these, the first ones, have 3 × 3 instead of 1 × 1 kernels: this
@@ -41,9 +44,9 @@ class NeedleNetworkSettings:
             many parameters whatever they see.
     """
 
-    blocks: tuple[int, ...] = (1, 1, 1)
-    seeing: tuple[int, ...] = (1, 1, 0)
-    strides: tuple[int, ...] = (2, 2, 1)
+    blocks: tuple[int, ...] = (1, 2)
+    seeing: tuple[int, ...] = (1, 2)
+    strides: tuple[int, ...] = (2, 1)
     width: int = 8
     pooling: Pooling = "max"
     norm: Norm = "instance"

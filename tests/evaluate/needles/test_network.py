@@ -83,11 +83,11 @@ def test_poolings_against_numpy() -> None:
 @pytest.mark.parametrize("pooling", get_args(Pooling))
 def test_a_constant_image_gives_what_the_head_says_of_one_place(pooling: Pooling) -> None:
     """Away from the edges all places are the same, so any pooling gives that place."""
-    torch_settings = replace(SMALL, pooling=pooling, seeing=(0, 0, 0), norm="batch")
+    torch_settings = replace(SMALL, pooling=pooling, seeing=(0, 0), norm="batch")
     network = NeedleNetwork(torch_settings).eval()
     image = torch.full((2, 1, 32, 32), 0.3)
     logits, local = network(image), network.local(image)
-    assert local.shape == (2, 8, 8)
+    assert local.shape == (2, 15, 15)
     difference = (logits[:, 1] - logits[:, 0]).detach().numpy()
     assert local.detach().numpy() == pytest.approx(
         np.broadcast_to(difference[:, None, None], local.shape), abs=1e-5
@@ -120,7 +120,7 @@ def test_networks_of_all_fields_are_about_equally_large() -> None:
 
 @pytest.mark.parametrize("canvas_px", [16, 64])
 def test_no_canvas_is_too_small(canvas_px: int) -> None:
-    far = replace(SMALL, blocks=(2, 2, 2), seeing=(2, 2, 2))
+    far = replace(SMALL, blocks=(2, 2, 2), seeing=(2, 2, 2), strides=(2, 2, 1))
     assert far.field_px > 16
     logits = NeedleNetwork(far)(torch.zeros(2, 1, canvas_px, canvas_px))
     assert torch.isfinite(logits).all()
@@ -129,8 +129,8 @@ def test_no_canvas_is_too_small(canvas_px: int) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"seeing": (1, 1)}, "one number a stage"),
-        ({"seeing": (1, 2, 0)}, "cannot have 3 × 3"),
+        ({"seeing": (1, 1, 1)}, "one number a stage"),
+        ({"seeing": (2, 1)}, "cannot have 3 × 3"),
         ({"width": 0}, "at least 1"),
     ],
 )
@@ -145,7 +145,7 @@ def test_norms_are_instance_norms() -> None:
         for module in NeedleNetwork(replace(SMALL, norm="plain-instance")).modules()
         if isinstance(module, nn.GroupNorm)
     ]
-    assert len(norms) == 13
+    assert len(norms) == 12
     maps = torch.randn(2, norms[0].num_channels, 7, 5, generator=torch.Generator().manual_seed(0))
     expected = nn.InstanceNorm2d(norms[0].num_channels)(maps)
     assert norms[0](maps).detach().numpy() == pytest.approx(expected.numpy(), abs=1e-5)

@@ -117,7 +117,7 @@ def test_saliency_is_the_gradient_by_differences(pooling: str) -> None:
 def test_places_and_share_inside() -> None:
     network = new_needle_network(SMALL, seed=0)
     images = bright_or_dark(2)
-    assert needle_places(network, images.images).shape == (2, 3, 3)
+    assert needle_places(network, images.images).shape == (2, 5, 5)
     flat = np.ones((2, 12, 12), np.float32)
     masks = np.zeros((2, 12, 12), bool)
     masks[:, 4:8, 4:8] = True
