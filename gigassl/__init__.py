@@ -82,6 +82,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.synth_needles import synth_needles as synth_needles
     from gigassl.pipeline.synth_nic import SynthNicSettings as SynthNicSettings
     from gigassl.pipeline.synth_nic import synth_nic as synth_nic
+    from gigassl.pipeline.task_subsets import TaskSubsetsSettings as TaskSubsetsSettings
+    from gigassl.pipeline.task_subsets import task_subsets as task_subsets
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.digit_layout import DigitSlideSettings as DigitSlideSettings
@@ -150,6 +152,7 @@ _HOME = {
     "SynthNeedlesSettings": "gigassl.pipeline.synth_needles",
     "SynthNicSettings": "gigassl.pipeline.synth_nic",
     "TaskOptions": "gigassl.pipeline.evaluation",
+    "TaskSubsetsSettings": "gigassl.pipeline.task_subsets",
     "TileDataOptions": "gigassl.pipeline.pretrain_tiles_data",
     "TileDataSettings": "gigassl.pipeline.pretrain_tiles_data",
     "TileEncoder": "gigassl.tiles.engine",
@@ -206,6 +209,7 @@ _HOME = {
     "sites": "gigassl.pipeline.sites",
     "synth_needles": "gigassl.pipeline.synth_needles",
     "synth_nic": "gigassl.pipeline.synth_nic",
+    "task_subsets": "gigassl.pipeline.task_subsets",
     "write_splits": "gigassl.evaluate.split_files",
 }
 """Public name → the module it lives in."""

@@ -19,6 +19,7 @@ STEPS: Mapping[str, str] = {
     "needle_curve": "gigassl.pipeline.needles",
     "synth_needles": "gigassl.pipeline.synth_needles",
     "synth_nic": "gigassl.pipeline.synth_nic",
+    "task_subsets": "gigassl.pipeline.task_subsets",
 }
 """What a recipe may run: public function → its module. Each takes ``out`` and ``progress``, goes on
 where it was stopped, and returns a result with ``sentence()``, ``summary()``, ``failures`` and

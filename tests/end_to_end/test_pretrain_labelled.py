@@ -52,17 +52,15 @@ def test_several_labelled_folders_become_one_encoder(
     assert json.loads(again.out)["trained"] is None
 
 
-def test_equal_runs_give_equal_files_and_tasks_in_another_order_do_not(
-    run: Run, tasks: list[Path], tmp_path: Path
-) -> None:
-    for name, sources in (("a", tasks), ("b", tasks), ("c", tasks[::-1])):
+def test_equal_runs_give_equal_files(run: Run, tasks: list[Path], tmp_path: Path) -> None:
+    for name in "ab":
         out = tmp_path / name / "mtl.safetensors"
-        done = run("pretrain-tiles", *sources, "-o", out, "--method", "multitask", *QUICK, *GROUPS,
+        done = run("pretrain-tiles", *tasks, "-o", out, "--method", "multitask", *QUICK, *GROUPS,
                    "--json")  # fmt: skip
         assert done.code == 0, done.err
         assert set(json.loads(done.out)["trained"]["measured"]) >= {"wrong", "accuracy lymph"}
-    files = [(tmp_path / name / "mtl.safetensors").read_bytes() for name in "abc"]
-    assert files[0] == files[1] != files[2]
+    first, second = [(tmp_path / name / "mtl.safetensors").read_bytes() for name in "ab"]
+    assert first == second
 
 
 def test_one_labelled_folder_is_supervised(run: Run, tasks: list[Path], tmp_path: Path) -> None:
