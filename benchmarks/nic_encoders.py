@@ -1,6 +1,6 @@
 """Do the encoders of neural image compression learn: digits by a probe (N3), tiles redrawn (N4).
 
-    python -m benchmarks.nic_encoders --digits|--glas [--steps 2500] [--seeds 3] [--out DIR]
+    python -m benchmarks.nic_encoders --digits|--glas [--methods vae,bigan] [--steps 2500] [--seeds 3] [--out DIR]
 
 Digits: cells of synthetic slides, 16 numbers a cell of 8 px, the small networks of the synthetic
 task, and a logistic probe on digits that no encoder saw. GlaS: tiles of 64 px (1.24 µm/px) of half
@@ -131,10 +131,12 @@ class Training:
             seed=seed,
         )  # fmt: skip
         method = new_method(settings, network, width=_width(network), steps=self.steps)
-        pretrain_tile_encoder(
+        done = pretrain_tile_encoder(
             source, method, settings=settings, mean=HALF[0], std=HALF[1],
             options=TileTrainingOptions(best=best, pictures=self.out),
         )  # fmt: skip
+        if done.stopped_by is not None:
+            raise SystemExit(130)
         if settings.validation and best.is_file():
             network.load_state_dict(load_checkpoint(best).tensors)
         return network, method if isinstance(method, Vae) else None
@@ -176,7 +178,7 @@ def _probe() -> LogisticRegression:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
 
-def digits(*, steps: int, seeds: range, out: Path) -> None:
+def digits(methods: Sequence[str], *, steps: int, seeds: range, out: Path) -> None:
     """Probe accuracy on digits that no encoder saw."""
     sets = read_digits()
     settings = replace(DIGIT_SLIDE_PRESETS["easy"], classes=tuple(range(10)))
@@ -189,7 +191,7 @@ def digits(*, steps: int, seeds: range, out: Path) -> None:
 
     line("mean intensity", accuracy(*(t.mean(axis=(1, 2)) for t in (learned, seen))), unit="")
     views = AugmentationSettings(crop_area=(0.7, 1.0), jitter_p=0.0, grey_p=0.0, blur_p=0.0)
-    for name in METHODS:
+    for name in methods:
         training = Training(
             method=name, architecture=DIGIT_NETWORKS[name], options=DIGIT_OPTIONS[name],
             drawn=views, steps=steps, out=out / "digits",
@@ -228,7 +230,9 @@ def cut(
     return np.stack(tiles), np.stack(beside), np.array(patient), np.array(image)
 
 
-def glas(shared: Path, *, steps: int, seeds: range, out: Path) -> None:
+def glas(
+    shared: Path, methods: Sequence[str], *, steps: int, seeds: range, out: Path
+) -> None:  # fmt: skip
     """AUC of benign or malignant for images of patients whose tiles no encoder saw."""
     pictures = glas_pictures(shared)
     patients = np.unique(pictures.groups)
@@ -248,7 +252,7 @@ def glas(shared: Path, *, steps: int, seeds: range, out: Path) -> None:
         return float(roc_auc_score(pictures.labels[rows], chances[:, 1]))
 
     line("mean colour", area(seen.mean(axis=(1, 2))), unit="AUC")
-    for name in METHODS:
+    for name in methods:
         training = Training(
             method=name, architecture=GLAS_NETWORKS[name], options={},
             drawn=METHOD_PRESETS[name].views.first, steps=steps, out=out / "glas",
@@ -271,17 +275,18 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--digits", action="store_true")
     options.add_argument("--glas", action="store_true")
+    options.add_argument("--methods", default=",".join(METHODS))
     options.add_argument("--steps", type=int, default=2500)
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--shared", default=os.environ.get("GIGASSL_SHARED", "../shared"))
     options.add_argument("--out", type=Path, default=Path("nic_encoders"))
     asked = options.parse_args()
     torch.set_num_threads(1)
-    seeds = range(asked.seeds)
+    seeds, methods = range(asked.seeds), asked.methods.split(",")
     if asked.digits:
-        digits(steps=asked.steps, seeds=seeds, out=asked.out)
+        digits(methods, steps=asked.steps, seeds=seeds, out=asked.out)
     if asked.glas:
-        glas(Path(asked.shared), steps=asked.steps, seeds=seeds, out=asked.out)
+        glas(Path(asked.shared), methods, steps=asked.steps, seeds=seeds, out=asked.out)
 
 
 if __name__ == "__main__":
