@@ -1,10 +1,12 @@
 """What a slide encoder is trained on: a bank, or a collection of bags, as one tile store."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from gigassl.bags.bag import Bag
 from gigassl.bags.bank import Bank, open_bank
@@ -18,6 +20,8 @@ from gigassl.pipeline.jobs import BagJob, RunOptions
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.vectors.fitting import TileFacts
+from gigassl.vectors.placement import fits
+from gigassl.vectors.spool import FeatureSpool
 from gigassl.vectors.tile_store import TileStore, store_of_bags, store_of_bank
 
 
@@ -51,7 +55,9 @@ def training_data(
     source: Path | Cohort, *, options: RunOptions | None = None, default_mpp: float | None = None,
     progress: Progress | None = None, on_grid: bool = False,
 ) -> TrainingData:  # fmt: skip
-    """Opens a bank (which stays on disk), or reads a collection of bags into memory.
+    """Opens a bank (which stays on disk), or reads a collection of bags.
+
+    Bags are read into memory where they fit, else into a file among the temporary ones.
 
     Args:
         source: folder of a bank; or folder or CSV of bags, ours or other tools'.
@@ -98,20 +104,23 @@ def _of_bank(bank: Bank) -> TrainingData:
 def _of_bags(job: BagJob, cohort: Cohort, *, progress: Progress, on_grid: bool) -> TrainingData:
     failures, found = missing_files(cohort), list[tuple[CohortSlide, Bag]]()
     progress.started(len(cohort.slides))
-    with closing(job.outcomes(cohort.slides, progress=progress)) as outcomes:
-        for outcome in outcomes:
+    with _spool(cohort) as spool, closing(job.outcomes(cohort.slides, progress=progress)) as bags:
+        for outcome in bags:
             if outcome.bag is not None:
-                found.append((outcome.source, outcome.bag))
+                bag = outcome.bag if spool is None else spool.put(outcome.bag)
+                found.append((outcome.source, bag))
             elif outcome.failure is not None:
                 failures.append(Failure.of(outcome.source, outcome.failure))
-    if not found or job.gives is None:
-        raise SettingsError(f"not one of {len(cohort)} bags can be read: {failures[0].reason}")
+        if not found or job.gives is None:
+            raise SettingsError(f"not one of {len(cohort)} bags can be read: {failures[0].reason}")
+        features = None if spool is None else spool.features(job.gives.dim)
     made_of: list[Any] = [[s.slide_id, s.patient_id, b.info.inputs_digest] for s, b in found]
     return TrainingData(
         store=store_of_bags(
             [bag for _, bag in found],
             patient_ids=[s.patient_id for s, _ in found],
             on_grid=on_grid,
+            features=features,
         ),
         facts=job.gives,
         digest=digest_of_settings({"bags": plain(job.settings), "slides": made_of}),
@@ -120,3 +129,11 @@ def _of_bags(job: BagJob, cohort: Cohort, *, progress: Progress, on_grid: bool) 
         failures=tuple(failures),
         pretrained_on=job.pretrained_on,
     )
+
+
+def _spool(cohort: Cohort) -> AbstractContextManager[FeatureSpool | None]:
+    """Where features go that do not fit the memory, where they lie twice for a moment."""
+    n_bytes = sum(slide.path.stat().st_size for slide in cohort.slides if slide.path.is_file())
+    if fits(2 * n_bytes, torch.device("cpu")):
+        return nullcontext()
+    return closing(FeatureSpool())

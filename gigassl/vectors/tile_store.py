@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32, Int64, Shaped
+from jaxtyping import Float, Float16, Float32, Int32, Int64, Shaped
 from torch import Tensor
 
 from gigassl.bags.bag import Bag
@@ -76,7 +76,7 @@ class TileStore:
 
 def store_of_bags(
     bags: Sequence[Bag], *, patient_ids: Sequence[str], tile_um: float | None = None,
-    on_grid: bool = False,
+    on_grid: bool = False, features: Float16[Tensor, "row dim"] | None = None,
 ) -> TileStore:  # fmt: skip
     """A store of plain bags, ours or other tools': one group a slide, features in float16.
 
@@ -86,6 +86,7 @@ def store_of_bags(
         tile_um: side of a tile in µm where the bags do not say it.
         on_grid: a store of compressed slides: with cells, and with a group for each of the turned
             variants where the bags hold them.
+        features: of all bags, where they lie in one tensor already (``FeatureSpool``).
 
     Raises:
         SettingsError: no bags, or one without µm/px or tile size, or of another tile encoder,
@@ -104,8 +105,10 @@ def store_of_bags(
     groups = grid_groups(bags) if on_grid else None
     n_groups = 1 if groups is None else groups.shapes.shape[1]
     count = torch.tensor([len(bag) for bag in bags])[:, None].expand(-1, n_groups)
+    if features is None:
+        features = torch.from_numpy(np.concatenate([_rows(bag, n_groups) for bag in bags]))
     return TileStore(
-        features=torch.from_numpy(np.concatenate([_rows(bag, n_groups) for bag in bags])),
+        features=features,
         coords=torch.from_numpy(
             np.concatenate([bag.coords for bag in bags]) if groups is None else groups.coords
         ),
@@ -219,13 +222,18 @@ def _names(first: Bag, other: Bag) -> str:
 
 def _rows(bag: Bag, n_groups: int) -> np.ndarray:
     """The features of all groups of a bag, one behind the other."""
-    features = _as_float16(bag)
+    features = as_float16(bag)
     if n_groups == 1 or bag.variants is None:
         return features
     return np.concatenate([features, bag.variants.reshape(-1, features.shape[1])])
 
 
-def _as_float16(bag: Bag) -> np.ndarray:
+def as_float16(bag: Bag) -> Float16[np.ndarray, "tile dim"]:
+    """The features of a bag in the precision of stores.
+
+    Raises:
+        SettingsError: they are too large for it.
+    """
     with np.errstate(over="ignore"):
         features = bag.features.astype(np.float16, copy=False)
     if features is not bag.features and not np.isfinite(features).all():
