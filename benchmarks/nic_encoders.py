@@ -1,6 +1,6 @@
 """Do the encoders of neural image compression learn: digits by a probe (N3), tiles redrawn (N4).
 
-    python -m benchmarks.nic_encoders --digits|--glas [--methods vae,bigan] [--steps 2500] [--seeds 3] [--out DIR]
+    python -m benchmarks.nic_encoders --digits|--glas [--methods vae,bigan] [--steps 2500] [--seeds 3]
 
 Digits: cells of synthetic slides, 16 numbers a cell of 8 px, the small networks of the synthetic
 task, and a logistic probe on digits that no encoder saw. GlaS: tiles of 64 px (1.24 µm/px) of half
