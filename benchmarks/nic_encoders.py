@@ -1,6 +1,6 @@
 """Do the encoders of neural image compression learn: digits by a probe (N3), tiles redrawn (N4).
 
-    python -m benchmarks.nic_encoders --digits|--glas [--methods vae,bigan] [--steps 2500] [--seeds 3]
+    python -m benchmarks.nic_encoders --digits|--glas [--methods vae,bigan] [--steps 2500]
 
 Digits: cells of synthetic slides, 16 numbers a cell of 8 px, the small networks of the synthetic
 task, and a logistic probe on digits that no encoder saw. GlaS: tiles of 64 px (1.24 µm/px) of half
@@ -215,7 +215,7 @@ def cut(
     """Tiles from anywhere in the images of some patients, tiles beside them, patient and image."""
     rng = np.random.default_rng(seed)
     tiles, beside, patient, image = [], [], [], []
-    for number in np.flatnonzero(np.isin(pictures.groups, patients)):
+    for number in np.flatnonzero(np.isin(pictures.groups, patients)).tolist():
         pixels = pictures.pictures[number]
         rows, cols = pixels.shape[:2]
         for _ in range(_EACH):

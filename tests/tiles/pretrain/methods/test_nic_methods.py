@@ -1,6 +1,7 @@
 """VAE, contrastive and BiGAN: their losses, whose gradients are whose, and what pairs are of."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from gigassl.tiles.pretrain.methods.vae import Vae, divergence_from_normal
 from gigassl.tiles.pretrain.source import TileBatch
 from gigassl.tiles.training_networks import TileNetwork, begun_network
 
-SMALL = {
+SMALL: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "vae": ("nic:vae?code=6,convolutions=2,dense=16,channels=1", {"decoder": 256}),
     "contrastive": ("nic:vae?code=6,convolutions=2,dense=16", {"hidden": 8}),
     "bigan": (
@@ -94,6 +95,15 @@ def test_gradients_of_the_vae_reach_every_weight() -> None:
         assert parameter.ndim < 2 or parameter.grad.abs().sum() > 0, name
 
 
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of the gradients of all weights; each has one."""
+    found = {}
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        found[name] = parameter.grad.clone()
+    return found
+
+
 def slow_value(method: Bigan, x: Tensor, z: Tensor) -> Tensor:
     """Mean of log D(x, E(x)) + log(1 - D(G(z), z)), as the paper prints it."""
     real = torch.sigmoid(method.discriminator(x, method.encoder(x)))
@@ -107,23 +117,23 @@ def test_each_side_of_the_game_has_the_gradients_of_its_own_objective() -> None:
     x = torch.cat(views())
     loss = method(views(), progress=0.0, generator=chance())[0]
     loss.backward()
-    found = {name: p.grad.clone() for name, p in method.named_parameters()}
+    found = gradients(method)
     z = torch.randn(len(x), CODE, generator=chance())
 
     method.zero_grad()
     value = slow_value(method, x, z)
-    (-value).backward()
-    for name, parameter in method.discriminator.named_parameters():
-        assert torch.allclose(found[f"discriminator.{name}"], parameter.grad, atol=1e-5), name
+    torch.autograd.backward(-value)
+    for name, gradient in gradients(method.discriminator).items():
+        assert torch.allclose(found[f"discriminator.{name}"], gradient, atol=1e-5), name
 
     method.zero_grad()
     real = torch.sigmoid(method.discriminator(x, method.encoder(x)))
     false = torch.sigmoid(method.discriminator(method.generator(z), z))
     deceit = -(torch.log(1 - real) + torch.log(false)).mean()
-    deceit.backward()
+    torch.autograd.backward(deceit)
     for side in ("encoder", "generator"):
-        for name, parameter in getattr(method, side).named_parameters():
-            assert torch.allclose(found[f"{side}.{name}"], parameter.grad, atol=1e-5), name
+        for name, gradient in gradients(method.get_submodule(side)).items():
+            assert torch.allclose(found[f"{side}.{name}"], gradient, atol=1e-5), name
     assert float(loss.detach()) == pytest.approx(float((deceit - value).detach()), rel=1e-5)
 
 
@@ -140,10 +150,11 @@ def test_a_small_step_moves_discriminator_and_deceivers_their_own_ways() -> None
     with torch.no_grad():
         start = float(slow_value(method, x, z))
     method(views(), progress=0.0, generator=chance())[0].backward()
+    found = gradients(method)
     with torch.no_grad():
         for side, sign in (("discriminator", 1), ("generator", -1), ("encoder", -1)):
             for k, p in method.named_parameters():
-                p.copy_(before[k] - (3e-3 * p.grad if k.startswith(f"{side}.") else 0.0))
+                p.copy_(before[k] - (3e-3 * found[k] if k.startswith(f"{side}.") else 0.0))
             assert sign * (float(slow_value(method, x, z)) - start) > 0, side
 
 
@@ -232,6 +243,7 @@ def test_pictures_lie_below_one_another(name: str) -> None:
     method = small(name).eval()
     with torch.no_grad():
         drawn = method.pictures(views()[0], chance())
+    assert isinstance(method, Vae | Bigan)
     channels = method.encoder.channels
     assert drawn["reconstructions"].shape == (2, 8, channels, SIDE, SIDE)
     assert torch.equal(drawn["reconstructions"][0], method.encoder.seen(views()[0]))
