@@ -13,7 +13,7 @@ from PIL import Image
 from gigassl.bags.bag import Bag, BagInfo, save_bag
 from gigassl.slides.paint import TISSUE_TYPES
 from gigassl.slides.slide_files import save_image
-from gigassl.slides.synthetic import COMPOSITIONS, SyntheticSettings, paint_slide, save_slide
+from gigassl.slides.synthetic import SyntheticSettings, paint_slide, save_slide
 from tests.end_to_end.conftest import Run
 
 COLS, ROWS, DIM, SIDE = 8, 7, 6, 64
@@ -224,18 +224,22 @@ def test_other_files_are_no_models(run: Run, cohort: Path, tmp_path: Path) -> No
         assert (done.code, reason in done.err) == (2, True)
 
 
+# of the types of TISSUE_TYPES; tumour is all that a probe may go by
+WITHOUT = (0.55, 0.0, 0.19, 0.12, 0.14, 0.0)
+WITH_TUMOUR = (0.33, 0.40, 0.11, 0.08, 0.08, 0.0)
+
+
 @pytest.mark.slow
 def test_a_probe_finds_the_tumour_of_painted_slides(run: Run, tmp_path: Path) -> None:
     for name in ("slides", "masks"):
         (tmp_path / name).mkdir()
     with (tmp_path / "labels.csv").open("w") as handle:
-        handle.write("slide_id,patient_id,composition\n")
+        handle.write("slide_id,patient_id,tumour\n")
         for number in range(24):
-            composition = list(COMPOSITIONS)[number % 2]
             painted = paint_slide(
                 SyntheticSettings(
                     width_px=2016, height_px=1792, seed=100 + number, arrangement="clustered",
-                    composition=COMPOSITIONS[composition],
+                    composition=WITH_TUMOUR if number % 2 else WITHOUT,
                 )
             )  # fmt: skip
             name = f"s{number:02d}"
@@ -243,21 +247,21 @@ def test_a_probe_finds_the_tumour_of_painted_slides(run: Run, tmp_path: Path) ->
             tumour = painted.types == TISSUE_TYPES.index("tumour")
             mask = np.kron(tumour, np.ones((28, 28))) * 255  # squares of 224 px, 8 times smaller
             Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "masks" / f"{name}.png")
-            handle.write(f"{name},p{number},{composition}\n")
+            handle.write(f"{name},p{number},{('no', 'yes')[number % 2]}\n")
     assert run("encode", tmp_path / "slides", "-o", tmp_path / "bags").code == 0
     assert run("embed", tmp_path / "bags", "-o", tmp_path / "v.parquet").code == 0
     done = run("fit", tmp_path / "v.parquet", "--labels", tmp_path / "labels.csv", "--target",
-               "composition", "--folds", 4, "--keep-folds",
+               "tumour", "--folds", 4, "--keep-folds",
                "-o", tmp_path / "p.safetensors")  # fmt: skip
     assert done.code == 0, done.err
     done = run("explain", tmp_path / "bags", "--model", tmp_path / "p.folds", "--class",
-               "tumour-rich", "--masks", tmp_path / "masks", "--slides", tmp_path / "slides",
+               "yes", "--masks", tmp_path / "masks", "--slides", tmp_path / "slides",
                "-o", tmp_path / "why", "--json")  # fmt: skip
     assert done.code == 0, done.err
     found = json.loads(done.out)
     print(found["agreement"], found["differences"])
     (differences,) = found["differences"].values()
     lows = {each["measure"]: each["low"] for each in differences}
-    # the compositions also differ in lymphocytes, so that tumour is not all that a probe may go by:
-    # the ranking of all tiles is the gate, not the single highest one
-    assert lows["auc"] > 0
+    assert lows["auc"] > 0.05
+    assert lows["iou"] > 0
+    assert lows["auprc"] > 0
