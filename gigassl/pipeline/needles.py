@@ -16,7 +16,7 @@ from gigassl.evaluate.needles.curve import (
     run_cell,
 )
 from gigassl.evaluate.needles.network import NeedleNetwork
-from gigassl.evaluate.needles.saliency import needle_places, needle_saliency
+from gigassl.evaluate.needles.saliency import needle_places, needle_saliency, share_inside
 from gigassl.evaluate.needles.training import needle_logits
 from gigassl.pipeline.needle_parts import NeedleParts, load_needle_network, save_json, without_nan
 from gigassl.pipeline.output import claimed, make_folder
@@ -202,12 +202,14 @@ def _view(
     shown = positive[order[len(order) // 2]]
     image = test.images[shown : shown + 1]
     row, col = test.corners[shown].tolist()
+    saliency = needle_saliency(network, image)
+    inside = float(share_inside(saliency, test.masks[shown : shown + 1])[0])
     return NeedleView(
         title=f"{cell.variant.name}, O2I {100 * point.o2i:.3g} %\n"
-        f"test accuracy {point.test.accuracy:.2f}",
+        f"test accuracy {point.test.accuracy:.2f}, {inside:.0%} of saliency inside",
         image=image[0],
         corner=(row, col),
         digit_px=test.digit_px,
-        saliency=needle_saliency(network, image)[0],
+        saliency=saliency[0],
         places=needle_places(network, image)[0],
     )

@@ -23,7 +23,7 @@ from gigassl.slides.digits import read_digits
 from gigassl.slides.needles import NeedleImages, NeedleSettings, draw_needles
 
 TRAIN = read_digits().train
-QUICK = NeedleTrainingSettings(updates=45, batch_size=8, checks=3)
+QUICK = NeedleTrainingSettings(updates=60, batch_size=16, checks=3)
 SMALL = NeedleNetworkSettings(width=8)
 
 
@@ -49,7 +49,7 @@ def test_an_easy_task_is_learned_and_a_seed_gives_the_same_network() -> None:
         for seed in (1, 1, 2)
     )  # fmt: skip
     assert fitted.best.validation.accuracy > 0.9
-    assert [check.update for check in fitted.curve] == [15, 30, 45]
+    assert [check.update for check in fitted.curve] == [20, 40, 60]
     weights, same, different = (each.network.state_dict() for each in (fitted, again, other))
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert any(not torch.equal(weights[name], different[name]) for name in weights)
