@@ -14,9 +14,11 @@ import argparse
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 # as the program does, before torch loads: threads that wait must not spin
@@ -27,7 +29,7 @@ import torch
 from jaxtyping import Int64
 from sklearn.model_selection import StratifiedGroupKFold
 
-from benchmarks.nic_glas_report import Ranked, show
+from benchmarks.nic_glas_report import Ranked, rows_of, show
 from benchmarks.nic_glas_training import (
     POOLINGS,
     TRAININGS,
@@ -113,18 +115,33 @@ def untrained(training: NicTraining) -> str:
     return f"{training.architecture}, random weights"
 
 
-def train(plan: Plan) -> None:
-    """Trains what is not kept yet, in as many processes as wanted."""
-    jobs = [
+def jobs_of(plan: Plan) -> list[Job]:
+    """All trainings; those of a seed stand together."""
+    return [
         Job(title=title, seed=seed, fold=fold)
         for seed in range(plan.seeds) for fold in range(FOLDS) for title in plan.trainings
     ]  # fmt: skip
+
+
+def train(plan: Plan) -> None:
+    """Trains what is not kept yet, in as many processes as wanted."""
+    jobs = jobs_of(plan)
     todo = [job for job in jobs if not _path(plan, job).exists()]
     print(f"{len(todo)} of {len(jobs)} trainings to do", flush=True)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(plan.processes, mp_context=context, initializer=quiet) as pool:
-        for job, seconds in zip(todo, pool.map(_carry_out, [plan] * len(todo), todo), strict=True):
+    with _several(plan.processes) as carried_out:
+        for job, seconds in zip(todo, carried_out(_carry_out, repeat(plan), todo), strict=True):
             print(f"{job.title}, seed {job.seed}, fold {job.fold}: {seconds:.0f} CPU s", flush=True)
+
+
+@contextmanager
+def _several(processes: int) -> Iterator[Callable[..., Iterator[float]]]:
+    """Python's ``map``, or one over several processes."""
+    if processes == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=quiet) as pool:
+        yield pool.map
 
 
 def quiet() -> None:
@@ -164,13 +181,11 @@ def _kept(path: Path) -> Vectors:
 
 def seconds_of(plan: Plan) -> Mapping[str, list[float]]:
     """CPU s of the trainings of each title."""
-    return {
-        title: [
-            float(np.load(_path(plan, Job(title=title, seed=seed, fold=fold)))["seconds"])
-            for seed in range(plan.seeds) for fold in range(FOLDS)
-        ]
-        for title in plan.trainings
-    }  # fmt: skip
+    found: dict[str, list[float]] = {}
+    for job in jobs_of(plan):
+        with np.load(_path(plan, job), allow_pickle=False) as kept:
+            found.setdefault(job.title, []).append(float(kept["seconds"]))
+    return found
 
 
 def given_vectors(plan: Plan, images: GlasImages) -> dict[str, Vectors]:
@@ -289,7 +304,8 @@ def main() -> None:
         trainings=shorter if given.quick else TRAININGS, processes=given.processes,
     )  # fmt: skip
     train(plan)
-    show(list(ranking(plan, plan.images)), seconds=seconds_of(plan), out=plan.out)
+    rows = rows_of(list(ranking(plan, plan.images)))
+    show(rows, seconds=seconds_of(plan), out=plan.out)
 
 
 if __name__ == "__main__":

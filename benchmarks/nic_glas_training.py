@@ -60,7 +60,8 @@ class GlasImages:
 
 def glas_images(folder: Path) -> GlasImages:
     """Reads ``Grade.csv`` and the images it names."""
-    table = list(csv.DictReader((folder / "Grade.csv").open(), skipinitialspace=True))
+    lines = (folder / "Grade.csv").read_text(encoding="utf-8").splitlines()
+    table = list(csv.DictReader(lines, skipinitialspace=True))
     paths = [next((folder / "images").glob(f"{row['name']}.*")) for row in table]
     each = [_tiles_of(path) for path in paths]
     return GlasImages(
@@ -145,9 +146,7 @@ def trained(
     best on them; else the last one.
     """
     start, begun, settings = time.process_time(), training.begun(seed), training.settings(seed)
-    method = new_method(
-        settings, begun.network, width=begun.record.dim, steps=training.steps
-    )  # fmt: skip
+    method = new_method(settings, begun.network, width=begun.record.dim, steps=training.steps)
     pictures.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         best = Path(folder) / "best.safetensors"
