@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
     from gigassl.evaluate.comparison import CompareSettings as CompareSettings
+    from gigassl.evaluate.mil.saved import load_mil_model as load_mil_model
     from gigassl.evaluate.needles.curve import NeedleCurveSettings as NeedleCurveSettings
     from gigassl.evaluate.needles.curve import NeedleVariant as NeedleVariant
     from gigassl.evaluate.needles.network import NeedleNetworkSettings as NeedleNetworkSettings
@@ -180,6 +181,7 @@ _HOME = {
     "import_vectors": "gigassl.pipeline.import_vectors",
     "inspect": "gigassl.pipeline.inspection",
     "load_encoder": "gigassl.tiles.encoders",
+    "load_mil_model": "gigassl.evaluate.mil.saved",
     "load_slide_model": "gigassl.vectors.slide_model",
     "make_cohort": "gigassl.slides.synthetic",
     "make_splits": "gigassl.evaluate.splits",
