@@ -225,8 +225,9 @@ def _in_processes(steps: _Steps, plan: BatchPlan) -> Iterator[_Read]:
         with _signals_held_back():
             batches = iter(loader)
         yield from batches
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # one that dies while it hands over a batch is met as a broken connection
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise MachineError(
             f"a process that reads tiles died ({error}); with too little memory or shared memory "
