@@ -1,4 +1,4 @@
-"""Do tile encoders pretrained here learn: every method on painted tiles, and MoCo on GlaS.
+"""Do tile encoders pretrained here learn: every method on painted tiles, and SimCLR on GlaS.
 
     python -m benchmarks.quality_tiles --synthetic|--glas|--quick [--out DIR] [--seeds 3]
 
@@ -30,7 +30,7 @@ from benchmarks.quality_tiles_exam import (
     named_rightly,
     standardised,
 )
-from benchmarks.quality_tiles_glas import PRETRAINED, glas_scores
+from benchmarks.quality_tiles_glas import CUTS, PRETRAINED, RANDOM, glas_scores
 from benchmarks.quality_tiles_training import (
     RECIPES,
     RESNET,
@@ -101,8 +101,9 @@ def show_glas(found: Mapping[str, list[Scores]], out: Path) -> None:
         fold_mean = _listed([each.fold_mean for each in runs])
         line(f"mean AUC of folds: {name}", float(np.mean([r.fold_mean for r in runs])),
              unit=fold_mean)  # fmt: skip
-        if name != PRETRAINED:
-            print(f"{'':6}pretrained minus this, pooled {difference(found[PRETRAINED], runs)}")
+    for cut in CUTS:
+        gain = difference(found[PRETRAINED + cut], found[RANDOM + cut])
+        print(f"pooled AUC, pretrained minus random weights{cut}: {gain}")
     bars({name: drawn_interval(runs) for name, runs in found.items()}, out / "quality_tiles_glas",
          title="GlaS, benign or malignant, patients held out: pooled AUC")  # fmt: skip
 
@@ -133,7 +134,7 @@ def bars(values: Mapping[str, Interval], stem: Path, *, title: str) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--synthetic", action="store_true", help="every method, painted tiles")
-    options.add_argument("--glas", action="store_true", help="MoCo on GlaS")
+    options.add_argument("--glas", action="store_true", help="SimCLR on GlaS")
     options.add_argument("--quick", action="store_true", help="one method, one seed, few steps")
     options.add_argument("--methods", default=",".join(RECIPES))
     options.add_argument("--seeds", type=int, default=3)

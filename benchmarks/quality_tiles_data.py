@@ -21,7 +21,7 @@ from gigassl.slides.paint import TISSUE_TYPES
 from gigassl.slides.synthetic_settings import SyntheticSettings
 from gigassl.tiles.pretrain.source import BatchPlan, TileBatch
 
-TILE_PX = 64
+TILE_PX, GLAS_PX = 64, 96
 TYPES = TISSUE_TYPES[:-1]
 MPP = 1.0
 _SQUARES = 14  # a side of a painted slide
@@ -117,29 +117,37 @@ def random_tiles(
     """``each`` tiles from anywhere in every image."""
     rng, tiles = np.random.default_rng(seed), []
     for picture in pictures:
-        tops, lefts = (rng.integers(side - TILE_PX + 1, size=each) for side in picture.shape[:2])
+        tops, lefts = (rng.integers(side - GLAS_PX + 1, size=each) for side in picture.shape[:2])
         for top, left in zip(tops, lefts, strict=True):
-            tiles.append(picture[top : top + TILE_PX, left : left + TILE_PX])
+            tiles.append(picture[top : top + GLAS_PX, left : left + GLAS_PX])
     return np.stack(tiles)
 
 
 def grid_tiles(picture: UInt8[np.ndarray, "row col 3"]) -> UInt8[np.ndarray, "tile side side 3"]:
     """The whole tiles of an image, side by side."""
-    rows, cols = (side // TILE_PX for side in picture.shape[:2])
-    whole = picture[: rows * TILE_PX, : cols * TILE_PX]
-    squares = whole.reshape(rows, TILE_PX, cols, TILE_PX, 3).swapaxes(1, 2)
-    return squares.reshape(-1, TILE_PX, TILE_PX, 3)
+    rows, cols = (side // GLAS_PX for side in picture.shape[:2])
+    whole = picture[: rows * GLAS_PX, : cols * GLAS_PX]
+    squares = whole.reshape(rows, GLAS_PX, cols, GLAS_PX, 3).swapaxes(1, 2)
+    return squares.reshape(-1, GLAS_PX, GLAS_PX, 3)
 
 
 class MemoryTiles:
     """A source of tiles that are all in memory, each drawn as often as any other."""
 
     def __init__(
-        self, tiles: UInt8[np.ndarray, "tile row col 3"], groups: Int64[np.ndarray, " tile"]
-    ) -> None:
+        self, tiles: UInt8[np.ndarray, "tile row col 3"], groups: Int64[np.ndarray, " tile"], *,
+        groups_a_batch: int | None = None,
+    ) -> None:  # fmt: skip
+        """Takes tiles of patients, or of images.
+
+        Args:
+            groups: number of the patient, or image, of each tile.
+            groups_a_batch: as many are drawn for each batch, and as many tiles of each; None draws
+                from all tiles alike.
+        """
         found, self._file = np.unique(groups, return_inverse=True)
-        self._tiles = tiles
-        self.names: Sequence[str] = tuple(f"patient-{group:03d}" for group in found)
+        self._tiles, self._groups_a_batch = tiles, groups_a_batch
+        self.names: Sequence[str] = tuple(f"group-{group:03d}" for group in found)
         self.patient_ids: Sequence[str] = self.names
         self.n_tiles, self.tile_px = len(tiles), tiles.shape[1]
         held = {"tiles": torch.from_numpy(tiles), "groups": torch.from_numpy(groups)}
@@ -149,7 +157,15 @@ class MemoryTiles:
         """Batches of different tiles; batch ``k`` of a seed knows nothing of the others."""
         for number in range(plan.first, plan.last):
             rng = np.random.default_rng([plan.seed, number])
-            chosen = rng.choice(self.n_tiles, plan.size, replace=plan.size > self.n_tiles)
-            own = chosen[plan.rank :: plan.world]
+            own = self._chosen(plan.size, rng)[plan.rank :: plan.world]
             file = torch.from_numpy(self._file[own])
             yield TileBatch(torch.from_numpy(self._tiles[own]), file=file)
+
+    def _chosen(self, size: int, rng: np.random.Generator) -> Int64[np.ndarray, " chosen"]:
+        if self._groups_a_batch is None:
+            return rng.choice(self.n_tiles, size, replace=size > self.n_tiles)
+        groups = rng.choice(len(self.names), self._groups_a_batch, replace=False)
+        each = size // self._groups_a_batch
+        return np.concatenate(
+            [rng.choice(np.flatnonzero(self._file == g), each, replace=False) for g in groups]
+        )
