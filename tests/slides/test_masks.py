@@ -1,6 +1,7 @@
 """External tissue masks: PNG and GeoJSON in the shapes QuPath writes, and what is refused."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gigassl.errors import SlideError
 from gigassl.slides.grid import TissueMask
 from gigassl.slides.masks import read_mask, save_geojson
 
-SIZE: dict[str, int] = {"width_l0": 32_000, "height_l0": 16_000}
+SIZE: Mapping[str, Any] = {"width_l0": 32_000, "height_l0": 16_000}
 SQUARE = [[3200, 3200], [9600, 3200], [9600, 9600], [3200, 9600], [3200, 3200]]
 HOLE = [[4800, 4800], [6400, 4800], [6400, 6400], [4800, 6400], [4800, 4800]]
 POLYGON: dict[str, Any] = {"type": "Polygon", "coordinates": [SQUARE, HOLE]}

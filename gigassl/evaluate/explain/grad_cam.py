@@ -83,7 +83,7 @@ def _heat(
         # crops do not meet in evaluation: each gradient is of its own crop's answer
         (gradients,) = torch.autograd.grad(said.sum(), maps)
     heat = grad_cam(maps.detach(), gradients)
-    stride = int(model.layers[0].depth.stride[0])  # type: ignore[union-attr, index, arg-type]
+    stride = int(model.layers[0].depth.stride[0])  # type: ignore[index]
     found = [
         at_cells(each, crop.cells.to(each.device), stride=stride)
         for each, crop in zip(heat, crops, strict=True)
