@@ -58,7 +58,8 @@ RECIPES: Mapping[str, Recipe] = {
     "moco": Recipe(
         lr=4e-3,
         optimiser="adamw",
-        options={"momentum": 0.99, "queue": 256, "hidden": 512, "temperature": 0.1},
+        steps=480,
+        options={"momentum": 0.99, "queue": 256, "hidden": 512, "temperature": 0.1, "group": 16},
     ),
     "simclr": Recipe(lr=1.5, options={"hidden": 512}),
     "byol": Recipe(lr=1.5, options={"momentum": 0.99, "hidden": 1024}),
