@@ -64,8 +64,8 @@ RECIPES: Mapping[str, Recipe] = {
     "simclr": Recipe(lr=1.5, options={"hidden": 512}),
     "byol": Recipe(lr=1.5, options={"momentum": 0.99, "hidden": 1024}),
     "vicreg": Recipe(lr=1.5, options={"hidden": 512, "projection": 512}),
-    "barlow": Recipe(lr=1.5, options={"hidden": 512, "projection": 512}),
-    "dino": Recipe(lr=4e-3, options=_DINO),
+    "barlow": Recipe(lr=1.5, steps=480, options={"hidden": 512, "projection": 512}),
+    "dino": Recipe(lr=4e-3, network=VIT, options=_DINO, side_px=64, small_px=32),
     "dinov2": Recipe(lr=4e-3, network=VIT, options=_DINO, side_px=64, small_px=32),
 }
 
