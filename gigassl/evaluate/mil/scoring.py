@@ -14,6 +14,7 @@ from torch.nn import functional
 from gigassl.evaluate.mil.crops import Reader
 from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.task import Kind
+from gigassl.vectors.matmul import fast_matmul
 
 
 def scores_of(
@@ -23,7 +24,9 @@ def scores_of(
 
     Memory stays bounded.
     """
-    with torch.inference_mode(), autocast(reader.device, precision):
+    # the same matrix products in a run and by a model that was loaded, or the last digits differ
+    products = fast_matmul(reader.device)
+    with torch.inference_mode(), products, autocast(reader.device, precision):
         said = [model(bags).scores.float() for bags in reader.in_turn(slides)]
     return mean_of_views(torch.cat(said), [reader.n_views(slide) for slide in slides], kind)
 
