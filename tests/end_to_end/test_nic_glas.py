@@ -11,18 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.nic_glas import (
-    FOLDS,
-    PROBES,
-    Plan,
-    folds_of,
-    random_vectors,
-    ranking,
-    scores_of,
-    seconds_of,
-    train,
-    untrained,
-)
+from benchmarks.nic_glas import PROBES, ranking, scores_of
 from benchmarks.nic_glas_report import MAIN, Ranked, as_markdown, rows_of, show
 from benchmarks.nic_glas_training import (
     POOLINGS,
@@ -36,6 +25,15 @@ from benchmarks.nic_glas_training import (
     on_one_thread,
     source_of,
     trained,
+)
+from benchmarks.nic_glas_vectors import (
+    FOLDS,
+    Plan,
+    folds_of,
+    random_vectors,
+    seconds_of,
+    train,
+    untrained,
 )
 from benchmarks.quality_scores import Scores
 from gigassl.tiles.pretrain.catalogue import METHOD_PRESETS
