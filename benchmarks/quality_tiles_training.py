@@ -65,7 +65,7 @@ RECIPES: Mapping[str, Recipe] = {
     "byol": Recipe(lr=1.5, options={"momentum": 0.99, "hidden": 1024}),
     "vicreg": Recipe(lr=1.5, options={"hidden": 512, "projection": 512}),
     "barlow": Recipe(lr=1.5, steps=480, options={"hidden": 512, "projection": 512}),
-    "dino": Recipe(lr=4e-3, network=VIT, options=_DINO, side_px=64, small_px=32),
+    "dino": Recipe(lr=4e-3, steps=600, options=_DINO, n_small=2),
     "dinov2": Recipe(lr=4e-3, network=VIT, options=_DINO, side_px=64, small_px=32),
 }
 
