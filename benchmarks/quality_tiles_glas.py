@@ -1,8 +1,8 @@
 """Benign or malignant on GlaS by tile encoders pretrained on the images of other patients.
 
 SimCLR, 600 steps of 64 tiles of 119 µm. Each batch is of 16 images, four tiles each: what tells
-tiles of one image from each other is not its stain, which is what an encoder learns first from
-twelve patients. Colours of views vary more than in the preset, for the same reason.
+tiles of one image from each other is not its stain. Colours of views vary more than in the preset,
+for the same reason.
 """
 
 from collections.abc import Iterator, Mapping
