@@ -94,7 +94,7 @@ def encode_command(
     """Encode slides into bags: one .h5 a slide with tile features and coordinates.
 
     The layout is TRIDENT's, which CLAM, TRIDENT and torchmil users can read.
-    With --variants: compressed slides in eight turned variants, for `gigassl mil --models nic-cnn`.
+    With --variants: compressed slides in eight turned variants, for `gigassl mil --model nic-cnn`.
     With --augmentations: a bank of augmented bags, for `gigassl pretrain`.
     """
     from gigassl.pipeline.bank import BankSettings, encode_bank, estimate_bank
