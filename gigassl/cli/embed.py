@@ -1,7 +1,7 @@
 """``gigassl embed``: the main job."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -67,10 +67,7 @@ def embed_command(
         typer.Option(help="Folder to keep the bags in as well.", rich_help_panel=opt.RUN),
     ] = None,
     slide_dir: opt.SlideDir = None,
-    coords_unit: Annotated[
-        Literal["um", "px"] | None,
-        typer.Option(help="Unit of bag coordinates that have none.", rich_help_panel=opt.RUN),
-    ] = None,
+    coords_unit: opt.BagCoordsUnit = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
     allow_collapsed: opt.AllowCollapsed = False,

@@ -1,11 +1,11 @@
 """``gigassl explain``: which tiles of a slide an answer comes from."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from gigassl.cli.options import Json
+from gigassl.cli.options import BagCoordsUnit, BagEncoder, BagMpp, Json
 from gigassl.cli.result import finish
 
 EXAMPLE = (
@@ -90,17 +90,9 @@ def explain_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Explain anew what is there.", rich_help_panel=RUN)
     ] = False,
-    tile_encoder: Annotated[
-        str | None, typer.Option(help="Of bags that do not say it.", rich_help_panel=RUN)
-    ] = None,
-    coords_unit: Annotated[
-        Literal["um", "px"] | None,
-        typer.Option(help="Unit of bag coordinates that have none.", rich_help_panel=RUN),
-    ] = None,
-    slide_mpp: Annotated[
-        float | None,
-        typer.Option(help="Level-0 µm/px of bags that do not say it.", rich_help_panel=RUN),
-    ] = None,
+    tile_encoder: BagEncoder = None,
+    coords_unit: BagCoordsUnit = None,
+    slide_mpp: BagMpp = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Explain slides: a score of each tile, as heatmap, GeoJSON, OME-TIFF and table.

@@ -1,12 +1,12 @@
 """``gigassl fewshot``: what methods learn from few slides, on the same draws for all."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from gigassl.cli import task_options as task
-from gigassl.cli.options import Json
+from gigassl.cli.options import BagCoordsUnit, Json
 from gigassl.cli.result import finish
 
 EXAMPLE = (
@@ -76,10 +76,7 @@ def fewshot_command(
         bool, typer.Option("--restart", help="Train MIL anew over what is there.",
                            rich_help_panel=RUN)
     ] = False,
-    coords_unit: Annotated[
-        Literal["um", "px"] | None,
-        typer.Option(help="Unit of bag coordinates that have none.", rich_help_panel=RUN),
-    ] = None,
+    coords_unit: BagCoordsUnit = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Compare what vectors and MIL learn from few slides.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from gigassl.cli import task_options as task
-from gigassl.cli.options import Json
+from gigassl.cli.options import BagCoordsUnit, BagEncoder, BagMpp, Json
 from gigassl.cli.result import finish
 
 EXAMPLE = (
@@ -109,17 +109,9 @@ def mil_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Train anew over what is there.", rich_help_panel=RUN)
     ] = False,
-    tile_encoder: Annotated[
-        str | None, typer.Option(help="Of bags that do not say it.", rich_help_panel=RUN)
-    ] = None,
-    coords_unit: Annotated[
-        Literal["um", "px"] | None,
-        typer.Option(help="Unit of bag coordinates that have none.", rich_help_panel=RUN),
-    ] = None,
-    slide_mpp: Annotated[
-        float | None,
-        typer.Option(help="Level-0 µm/px of bags that do not say it.", rich_help_panel=RUN),
-    ] = None,
+    tile_encoder: BagEncoder = None,
+    coords_unit: BagCoordsUnit = None,
+    slide_mpp: BagMpp = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train MIL models on bags with labels, and predict the test slides of each split.

@@ -121,6 +121,17 @@ AllowCollapsed = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+BagEncoder = Annotated[
+    str | None, typer.Option(help="Of bags that do not say it.", rich_help_panel=RUN)
+]
+BagCoordsUnit = Annotated[
+    Literal["um", "px"] | None,
+    typer.Option(help="Unit of bag coordinates that have none.", rich_help_panel=RUN),
+]
+BagMpp = Annotated[
+    float | None,
+    typer.Option(help="Level-0 µm/px of bags that do not say it.", rich_help_panel=RUN),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

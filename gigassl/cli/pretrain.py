@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gigassl.cli.options import Json
+from gigassl.cli.options import BagCoordsUnit, BagEncoder, BagMpp, Json
 from gigassl.cli.result import finish_training
 
 if TYPE_CHECKING:
@@ -113,17 +113,9 @@ def pretrain_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="Train anew over what is there.", rich_help_panel=RUN)
     ] = False,
-    tile_encoder: Annotated[
-        str | None, typer.Option(help="Of bags that do not say it.", rich_help_panel=RUN)
-    ] = None,
-    coords_unit: Annotated[
-        Literal["um", "px"] | None,
-        typer.Option(help="Unit of bag coordinates that have none.", rich_help_panel=RUN),
-    ] = None,
-    slide_mpp: Annotated[
-        float | None,
-        typer.Option(help="Level-0 µm/px of bags that do not say it.", rich_help_panel=RUN),
-    ] = None,
+    tile_encoder: BagEncoder = None,
+    coords_unit: BagCoordsUnit = None,
+    slide_mpp: BagMpp = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train a slide encoder without labels, on a bank or on bags.
