@@ -141,13 +141,10 @@ def load_frozen(path: Path) -> FrozenProbe:
     if path.is_file() and path.suffix != ".safetensors":
         raise SettingsError(f"{path} is no frozen probe; those are .safetensors files")
     checkpoint = load_checkpoint(path)
+    checkpoint.expect(
+        KIND, VERSION, path=path, otherwise="is no frozen probe; make one with `gigassl fit`"
+    )
     card = checkpoint.card
-    if card.get("kind") != KIND:
-        raise SettingsError(f"{path} is no frozen probe; make one with `gigassl fit`")
-    if card["version"] > VERSION:
-        raise SettingsError(
-            f"{path} has version {card['version']} of its format; this gigassl reads {VERSION}"
-        )
     calibration = card["calibration"]
     arrays: dict[str, Any] = {name: checkpoint.tensors[name].numpy() for name in _ARRAYS}
     return FrozenProbe(

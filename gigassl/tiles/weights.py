@@ -34,6 +34,25 @@ class Checkpoint:
     card: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    def expect(self, kind: str, version: int, *, path: Path, otherwise: str) -> None:
+        """Checks by its card that it is one of our files of a kind.
+
+        Args:
+            version: newest that is read.
+            path: of the file, for the error.
+            otherwise: what the error says behind the path where the kind is another.
+
+        Raises:
+            SettingsError: another kind, or a newer version.
+        """
+        if self.card.get("kind") != kind:
+            raise SettingsError(f"{path} {otherwise}")
+        if self.card["version"] > version:
+            raise SettingsError(
+                f"{path} has version {self.card['version']} of its format; this gigassl reads "
+                f"{version}"
+            )
+
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads a ``.safetensors`` file or, without running any code of it, a PyTorch pickle.

@@ -90,16 +90,12 @@ def load_slide_model(path: Path, *, network: nn.Module | None = None) -> SlideMo
         SettingsError: no such file, another kind or version, or weights that do not fit.
     """
     checkpoint = load_checkpoint(path)
+    checkpoint.expect(
+        KIND, VERSION, path=path,
+        otherwise="is no slide encoder of ours; train one with `gigassl pretrain`, or convert a "
+        "published one with `gigassl import-model`",
+    )  # fmt: skip
     card = checkpoint.card
-    if card.get("kind") != KIND:
-        raise SettingsError(
-            f"{path} is no slide encoder of ours; train one with `gigassl pretrain`, or convert a "
-            "published one with `gigassl import-model`"
-        )
-    if card["version"] != VERSION:
-        raise SettingsError(
-            f"{path} has version {card['version']} of its format; this gigassl reads {VERSION}"
-        )
     known = {f.name for f in fields(SlideEncoderRecord)}
     record = SlideEncoderRecord(**{k: v for k, v in card["record"].items() if k in known})
     network = network or new_network(

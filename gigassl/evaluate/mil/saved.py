@@ -186,13 +186,11 @@ def load_mil_model(path: Path) -> SavedMil:
     if path.is_file() and path.suffix != ".safetensors":
         raise SettingsError(f"{path} is no MIL model of ours; those are .safetensors files")
     checkpoint = load_checkpoint(path)
+    checkpoint.expect(
+        KIND, VERSION, path=path,
+        otherwise="is no MIL model; make one with `gigassl mil --keep-models`",
+    )  # fmt: skip
     card = checkpoint.card
-    if card.get("kind") != KIND:
-        raise SettingsError(f"{path} is no MIL model; make one with `gigassl mil --keep-models`")
-    if card["version"] > VERSION:
-        raise SettingsError(
-            f"{path} has version {card['version']} of its format; this gigassl reads {VERSION}"
-        )
     settings = _settings(card["settings"])
     task = card["task"]
     aim = Aim(name=task["name"], kind=task["kind"], classes=tuple(task["classes"]))
