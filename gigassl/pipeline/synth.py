@@ -15,7 +15,7 @@ from gigassl.digests import digest_of_settings, digest_of_tensors, plain
 from gigassl.errors import SettingsError
 from gigassl.files import written_whole
 from gigassl.pipeline.output import make_folder
-from gigassl.pipeline.progress import Progress
+from gigassl.pipeline.progress import Progress, Silent
 from gigassl.slides.digits import DigitSets
 
 _Item = TypeVar("_Item")
@@ -90,21 +90,21 @@ def claim_set(out: Path, settings: Any, *, digits: DigitSets) -> None:
         part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def write_images(
-    items: Sequence[_Item], write: Callable[[_Item], tuple[Row, bool]], *, workers: int,
-    progress: Progress,
-) -> tuple[list[Row], int] | None:  # fmt: skip
-    """Writes the images of a set in threads; the number of threads changes nothing.
+def write_set(
+    out: Path, items: Sequence[_Item], write: Callable[[_Item], tuple[Row, bool]], *, use: str,
+    workers: int, progress: Progress | None,
+) -> SynthResult:  # fmt: skip
+    """Writes the images of a set in threads, then its table; their number changes nothing.
 
     Args:
+        out: folder of the set.
         items: what to write, in the order of the table.
         write: makes one image, unless it is there; returns its row and whether it was made.
+        use: the command that uses the set.
         workers: threads.
         progress: told of each image.
-
-    Returns:
-        The rows and how many images were made; None where the user stopped it.
     """
+    progress = progress or Silent()
     progress.started(len(items))
     rows: list[Row] = []
     n_new = 0
@@ -115,10 +115,11 @@ def write_images(
             n_new += new
             progress.slide_done(str(next(iter(row.values()))), failed=False)
     except KeyboardInterrupt:
-        return None
+        return SynthResult(out=out, n_images=len(items), n_new=0, interrupted=True, use=use)
     finally:
         pool.shutdown(cancel_futures=True)
-    return rows, n_new
+    save_rows(rows, out / TABLE)
+    return SynthResult(out=out, n_images=len(items), n_new=n_new, interrupted=False, use=use)
 
 
 def save_rows(rows: Sequence[Row], path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from gigassl.errors import SettingsError
-from gigassl.pipeline.progress import Progress, Silent
-from gigassl.pipeline.synth import TABLE, Row, SynthResult, claim_set, save_rows, write_images
+from gigassl.pipeline.progress import Progress
+from gigassl.pipeline.synth import Row, SynthResult, claim_set, write_set
 from gigassl.slides.digits import Digits, DigitSets, read_digits
 from gigassl.slides.lossless_files import save_grey_png, save_mask_png
 from gigassl.slides.needles import NEEDLE_PRESETS, NeedleSettings, draw_needles
@@ -99,17 +99,9 @@ def synth_needles(
     ]
     for k in range(len(settings.sweep)):
         _make_folders(out / _canvas(settings.sweep[k]))
-    done = write_images(
-        items, partial(_write_image, out, settings, digits=parts), workers=workers,
-        progress=progress or Silent(),
-    )  # fmt: skip
-    if done is not None:
-        save_rows(done[0], out / TABLE)
     use = f"gigassl probe-tiles {out / _canvas(settings.sweep[0]) / 'test'} --encoder ENCODER -o …"
-    return SynthResult(
-        out=out, n_images=len(items), n_new=done[1] if done else 0, interrupted=done is None,
-        use=use,
-    )  # fmt: skip
+    write = partial(_write_image, out, settings, digits=parts)
+    return write_set(out, items, write, use=use, workers=workers, progress=progress)
 
 
 def _canvas(settings: NeedleSettings) -> str:

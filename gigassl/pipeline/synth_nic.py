@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from gigassl.errors import SettingsError
-from gigassl.pipeline.progress import Progress, Silent
-from gigassl.pipeline.synth import TABLE, Row, SynthResult, claim_set, save_rows, write_images
+from gigassl.pipeline.progress import Progress
+from gigassl.pipeline.synth import TABLE, Row, SynthResult, claim_set, write_set
 from gigassl.slides.digit_layout import DigitSlideSettings, Layout, draw_layout
 from gigassl.slides.digit_slides import paint_digits
 from gigassl.slides.digits import Digits, DigitSets, read_digits
@@ -85,20 +85,13 @@ def synth_nic(
     for folder in ("slides", "masks"):
         (out / folder).mkdir(exist_ok=True)
     write = partial(_write_slide, out, settings, sized=_sized(sets, settings))
-    done = write_images(
-        range(settings.n_slides), write, workers=workers, progress=progress or Silent()
-    )
-    side = settings.slides.cell_px
     use = (
-        f"gigassl encode {out / TABLE} --tile-px {side} --target-mpp {MPP} --tissue none "
-        "--tile-encoder ENCODER -o bags/"
+        f"gigassl encode {out / TABLE} --tile-px {settings.slides.cell_px} --target-mpp {MPP} "
+        "--tissue none --tile-encoder ENCODER -o bags/"
     )
-    if done is not None:
-        save_rows(done[0], out / TABLE)
-    return SynthResult(
-        out=out, n_images=settings.n_slides, n_new=done[1] if done else 0,
-        interrupted=done is None, use=use,
-    )  # fmt: skip
+    return write_set(
+        out, range(settings.n_slides), write, use=use, workers=workers, progress=progress
+    )
 
 
 def _sized(sets: DigitSets, settings: SynthNicSettings) -> DigitSets:

@@ -1,7 +1,5 @@
 """Table of tile encoders: what each is worth on labelled images, how fast and how large it is."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from typing import Any
 
 from gigassl.evaluate.pairs import Pair
 from gigassl.evaluate.scores import Delta, Score
+from gigassl.report.numbers import csv_text
 from gigassl.report.tables import MISSING, Grid, number, signed
 
 
@@ -87,12 +86,7 @@ def encoder_records(rows: Sequence[EncoderRow]) -> list[dict[str, Any]]:
 
 def encoder_csv(rows: Sequence[EncoderRow]) -> str:
     """The same numbers as CSV; empty where there is none."""
-    records = encoder_records(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{k: "" if v is None else v for k, v in each.items()} for each in records])
-    return text.getvalue()
+    return csv_text(encoder_records(rows))
 
 
 def _record(row: EncoderRow) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from gigassl.evaluate.scores import DELTAS, BlockScores, MethodScores
 
 def as_csv(comparison: Comparison) -> str:
     """One row a block and method: means over folds, pooled numbers, intervals, differences."""
-    return _csv([row for table in comparison.tables for row in _score_rows(table)])
+    return csv_text([row for table in comparison.tables for row in _score_rows(table)])
 
 
 def pairs_as_csv(comparison: Comparison) -> str:
     """One row a test against the reference."""
-    return _csv([asdict(pair) for pair in comparison.pairs])
+    return csv_text([asdict(pair) for pair in comparison.pairs])
 
 
 def folds_as_csv(comparison: Comparison) -> str:
     """One row a block, method and fold: every metric; empty where it is not defined."""
-    return _csv([row for table in comparison.tables for row in _fold_rows(table)])
+    return csv_text([row for table in comparison.tables for row in _fold_rows(table)])
 
 
 def as_records(comparison: Comparison) -> dict[str, Any]:
@@ -102,7 +102,8 @@ def _json_ready(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with every column that one of them has; empty where there is no number."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")

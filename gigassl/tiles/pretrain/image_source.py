@@ -50,6 +50,14 @@ class ImageIndex:
     n_bytes: Int64[np.ndarray, " image"]
     unreadable: Sequence[UnreadableFile] = ()
 
+    def some(self, images: Sequence[int]) -> "ImageIndex":
+        """These images alone."""
+        chosen = list(images)
+        return ImageIndex(
+            names=[self.names[k] for k in chosen], paths=[self.paths[k] for k in chosen],
+            size=self.size[chosen], n_bytes=self.n_bytes[chosen],
+        )  # fmt: skip
+
 
 def index_images(folder: Path) -> ImageIndex:
     """Finds the images below a folder and reads their sizes, not their pixels.
@@ -163,13 +171,8 @@ class ImageTiles:
 
     def some(self, files: Sequence[int]) -> "ImageTiles":
         """The same of some images."""
-        index, part = self._index, copy.copy(self)
-        part._take(
-            ImageIndex(
-                names=[index.names[k] for k in files], paths=[index.paths[k] for k in files],
-                size=index.size[list(files)], n_bytes=index.n_bytes[list(files)],
-            )
-        )  # fmt: skip
+        part = copy.copy(self)
+        part._take(self._index.some(files))
         return part
 
     def batches(self, plan: BatchPlan) -> Iterator[TileBatch]:

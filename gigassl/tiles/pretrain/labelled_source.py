@@ -84,13 +84,9 @@ class TaskTiles:
 
     def some(self, files: Sequence[int]) -> "TaskTiles":
         """The same of some images."""
-        index, chosen, part = self._index, list(files), copy.copy(self)
+        chosen, part = list(files), copy.copy(self)
         part._take(
-            ImageIndex(
-                names=[index.names[k] for k in chosen], paths=[index.paths[k] for k in chosen],
-                size=index.size[chosen], n_bytes=index.n_bytes[chosen],
-            ),
-            self.labels.some(chosen),
+            self._index.some(chosen), self.labels.some(chosen),
             [self.patient_ids[k] for k in chosen],
         )  # fmt: skip
         return part
