@@ -150,8 +150,14 @@ class CropReader:
         return SlideGrid(first=first, cells=cells - cells.amin(dim=0))
 
     def crop(self, grid: SlideGrid, centre: Int64[Tensor, "2"]) -> Crop:
-        """The tiles of a grid that lie in the crop about a cell."""
+        """The tiles of a grid that lie in the crop about a cell.
+
+        A crop that would leave the grid is moved inward until it holds all of it that it can: on
+        grids hardly larger than a crop, half of most crops would be empty otherwise.
+        """
         corner = centre - self.side // 2
+        beyond = grid.cells.amax(dim=0) + 1 - self.side
+        corner = corner.clamp(min=beyond.clamp(max=0), max=beyond.clamp(min=0))
         cells = grid.cells - corner
         inside = ((cells >= 0) & (cells < self.side)).all(dim=1).nonzero()[:, 0]
         return Crop(
