@@ -36,7 +36,10 @@ from benchmarks.nic_encoders import (
     codes_of,
 )
 from benchmarks.report import line
-from gigassl.evaluate.mil.run import run_mil, settings_for
+from gigassl.evaluate.mil.crops import settled
+from gigassl.evaluate.mil.run import reader_of, run_mil, settings_for
+from gigassl.evaluate.mil.settings import MilSettings
+from gigassl.evaluate.mil.training import FittedMil, fit_mil
 from gigassl.evaluate.simulated_survival import simulate_survival
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Kind, Task
@@ -135,24 +138,40 @@ class Recipe:
     def run(self, kind: Kind, store: TileStore, target: np.ndarray, *, n_train: int,
             event: np.ndarray | None = None) -> pa.Table:  # fmt: skip
         """Predictions of the test slides."""
-        classes = tuple(str(k) for k in np.unique(target)) if kind == "classification" else ()
-        task = Task(
-            name="toy", kind=kind, slide_ids=store.slide_ids, patient_ids=store.patient_ids,
-            sites=("",) * len(store), classes=classes, target=target.astype(np.float64),
-            event=event,
-        )  # fmt: skip
-        split = Split(scheme="x", train=np.arange(n_train), test=np.arange(n_train, len(store)))
-        settings = replace(
+        task, split = asked(kind, store, target, n_train=n_train, event=event)
+        return run_mil(task, store, [split], settings=self.settings(kind))
+
+    def fitted(
+        self, kind: Kind, store: TileStore, target: np.ndarray, *, n_train: int
+    ) -> FittedMil:
+        """The CNN itself."""
+        task, split = asked(kind, store, target, n_train=n_train)
+        settings = settled(self.settings(kind), store)
+        return fit_mil(task, split, reader_of(task, store, device="cpu"), settings=settings)
+
+    def settings(self, kind: Kind) -> MilSettings:
+        """Those of ``gigassl mil``, with the patience of a short training."""
+        return replace(
             settings_for("nic-cnn", kind), epochs=self.epochs, validation=0.1, seed=self.seed,
             options={} if self.crop is None else {"crop": self.crop}, plateau=2, device="cpu",
         )  # fmt: skip
-        return run_mil(task, store, [split], settings=settings)
 
     def accuracy(self, store: TileStore, given: Set) -> float:
         rows = self.run("classification", store, given.labels, n_train=given.n_train)
         names = [name for name in rows.column_names if name.startswith("p_")]
         said = np.stack([rows[name].to_numpy() for name in names], axis=1).argmax(axis=1)
         return float(np.mean(said == given.labels[given.n_train :]))
+
+
+def asked(kind: Kind, store: TileStore, target: np.ndarray, *, n_train: int,
+          event: np.ndarray | None = None) -> tuple[Task, Split]:  # fmt: skip
+    """A task of all slides, and its split: the first ``n_train`` to learn from."""
+    classes = tuple(str(k) for k in np.unique(target)) if kind == "classification" else ()
+    task = Task(
+        name="toy", kind=kind, slide_ids=store.slide_ids, patient_ids=store.patient_ids,
+        sites=("",) * len(store), classes=classes, target=target.astype(np.float64), event=event,
+    )  # fmt: skip
+    return task, Split(scheme="x", train=np.arange(n_train), test=np.arange(n_train, len(store)))
 
 
 def concordance(time_: np.ndarray, event: np.ndarray, risk: np.ndarray) -> float:
