@@ -100,7 +100,12 @@ def pretrain_command(
         Literal["auto", "cpu", "cuda"], typer.Option(help="Kind of device.", rich_help_panel=RUN)
     ] = "auto",
     devices: Annotated[
-        int, typer.Option(help="How many share a batch.", min=1, rich_help_panel=RUN)
+        int,
+        typer.Option(help="How many of a machine share a batch.", min=1, rich_help_panel=RUN),
+    ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(help="Machines, started by SLURM or torchrun.", min=1, rich_help_panel=RUN),
     ] = 1,
     precision: Annotated[
         Literal["fp32", "bf16"] | None,
@@ -143,7 +148,7 @@ def pretrain_command(
         },
     )  # fmt: skip
     options = PretrainOptions(
-        device=device, devices=devices, labels=labels, label_column=label_column,
+        device=device, devices=devices, nodes=nodes, labels=labels, label_column=label_column,
         checkpoint_every=checkpoint_every, restart=restart, bag_encoder=tile_encoder,
         coords_unit=coords_unit, slide_mpp=slide_mpp,
     )  # fmt: skip

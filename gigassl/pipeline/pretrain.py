@@ -60,7 +60,7 @@ class PretrainOptions:
     """How a training is carried out; none of it shapes the weights.
 
     Attributes:
-        device, devices: "auto", "cpu" or "cuda", and how many.
+        device, devices, nodes: "auto", "cpu" or "cuda", how many of a machine, and machines.
         labels: table with a label a slide, for kNN accuracy only.
         label_column: its column; without ``labels``, a column of the cohort's own table.
         checkpoint_every: epochs between two; None for a fiftieth of all.
@@ -70,6 +70,7 @@ class PretrainOptions:
 
     device: str = "auto"
     devices: int = 1
+    nodes: int = 1
     labels: Path | None = None
     label_column: str | None = None
     checkpoint_every: int | None = None
@@ -103,9 +104,11 @@ def pretrain(
     settings, options = settings or PretrainSettings(), options or PretrainOptions()
     if out.suffix != SUFFIX:
         raise SettingsError(f"slide encoders are {SUFFIX} files; got -o {out}")
-    fabric = new_fabric(settings, device=options.device, devices=options.devices)
+    fabric = new_fabric(
+        settings, device=options.device, devices=options.devices, nodes=options.nodes
+    )
     # of several processes the first one holds the lock and writes
-    with claimed(out) if fabric.local_rank == 0 else nullcontext():
+    with claimed(out) if fabric.global_rank == 0 else nullcontext():
         data = source if isinstance(source, TrainingData) else _data(source, options)
         fabric.launch()
         run = _Run(data, out, network=network or NetworkSettings(), settings=settings)

@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -314,6 +315,35 @@ def test_a_full_disk_is_one_sentence(bags: Path, tmp_path: Path, n_bytes: int) -
     assert re.search(r"gigassl: cannot write .*: the file would exceed", done.stderr)
     assert "Traceback" not in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_two_devices_of_one_do(
+    bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # torchrun's default; others round apart
+    program = tmp_path / "program.py"
+    program.write_text("from gigassl.cli.main import run\nrun()\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def started(rank: int) -> "subprocess.Popen[str]":
+        given = ["pretrain", bags, "-o", tmp_path / "nodes.safetensors", *QUICK, "--nodes", 2]
+        return subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1",
+             f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}",
+             str(program), *map(str, given)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    machines = [started(rank) for rank in (0, 1)]
+    said = [machine.communicate(timeout=200)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    one = tmp_path / "devices.safetensors"
+    given = ["pretrain", bags, "-o", one, *QUICK, "--devices", 2]
+    subprocess.run([sys.executable, program, *map(str, given)], check=True, capture_output=True)
+    assert load_slide_model(tmp_path / "nodes.safetensors").digest == load_slide_model(one).digest
 
 
 @pytest.mark.slow

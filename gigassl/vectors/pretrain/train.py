@@ -56,17 +56,20 @@ class Trained:
     loss: float | None
 
 
-def new_fabric(settings: PretrainSettings, *, device: str = "auto", devices: int = 1) -> Fabric:
+def new_fabric(
+    settings: PretrainSettings, *, device: str = "auto", devices: int = 1, nodes: int = 1
+) -> Fabric:
     """What runs the training: one device or several, at the precision of the settings.
 
     Args:
         device: "auto", "cpu" or "cuda".
         devices: how many of them; they share each batch.
+        nodes: machines, each started by SLURM or torchrun.
 
     Raises:
         SettingsError: devices that are not there.
     """
-    return fabric_of(settings.precision, device=device, devices=devices)
+    return fabric_of(settings.precision, device=device, devices=devices, nodes=nodes)
 
 
 @dataclass(frozen=True, kw_only=True)
