@@ -69,7 +69,10 @@ class SpatialEncoder(nn.Module):
         mean = mean_of_bags(values, tiles.bag, n_bags=tiles.n_bags)
         square = (values - mean[tiles.bag]).square()
         variance = mean_of_bags(square, tiles.bag, n_bags=tiles.n_bags)
-        return torch.cat([mean, variance.sqrt()], dim=1)
+        # the root's slope at zero is infinite, and would be the gradient of a feature that is
+        # the same in all tiles
+        varies = variance > 0
+        return torch.cat([mean, torch.where(varies, variance, 1.0).sqrt() * varies], dim=1)
 
     def learned(self, tiles: PackedTiles) -> Float[Tensor, "bag arrangement"]:
         """Arrangement, lag behind lag; zero for a bag without neighbours."""

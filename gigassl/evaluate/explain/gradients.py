@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from gigassl.errors import SlideError
+
 STEPS = 32
 """Points of the path at which gradients are taken."""
 
@@ -26,6 +28,9 @@ def integrated_gradients(
         answer: differentiable in the features.
         features: of the tiles.
         steps: points of the path.
+
+    Raises:
+        SlideError: a gradient is not finite.
     """
     places, weights = np.polynomial.legendre.leggauss(steps)
     total = torch.zeros(len(features), dtype=torch.float64, device=features.device)
@@ -34,4 +39,9 @@ def integrated_gradients(
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(answer(point), point)
         total += weight / 2 * (gradient.double() * features.double()).sum(dim=1)
+    if not torch.isfinite(total).all():
+        raise SlideError(
+            "the gradients of what is explained are not finite, so no tile has a share of it",
+            stage="encode",
+        )
     return total.detach().cpu().numpy()

@@ -16,6 +16,11 @@ from gigassl.evaluate.explain.linear import Readout
 from gigassl.vectors.ensemble import EnsembleSettings, PackedViews, packed_views
 from gigassl.vectors.slide_model import SlideModel
 
+TOLERANCE = 0.01
+"""By which share of their absolute sum contributions may miss what they should sum to."""
+
+MOST_STEPS = 512
+
 
 def explain_views(
     model: SlideModel, bag: Bag, *, readout: Readout, views: EnsembleSettings | None = None,
@@ -28,14 +33,16 @@ def explain_views(
     zero (after the model's own reduction: its mean) to those that are there. What the probe says
     of the former, less its intercept, belongs to no tile and is shared evenly, so that shares sum
     to the answer less the intercept, as with the mean of tiles; by how much they fail to is the
-    completeness error. Tiles in no view have no score.
+    completeness error. Tiles in no view have no score. Encoders that standardise the tiles of a
+    slide jump near features of zero: where the error is over 1 %, four times the steps are taken,
+    up to 512.
 
     Args:
         model: the slide encoder.
         bag: of one slide.
         readout: what is explained.
         views: as the vector was made.
-        steps: points of the path.
+        steps: points of the path, at first.
 
     Raises:
         SettingsError: a probe of vectors of another width.
@@ -55,22 +62,32 @@ def explain_views(
     length = math.sqrt(math.fsum(np.square(there).tolist()))
     if length == 0 or not math.isfinite(length):
         raise SlideError(f"the slide's vector has length {length}", stage="encode")
-    score = np.full(len(bag), np.nan)
     at_nothing = float(nothing @ readout.weights) / length + readout.shift
-    for part in parts:
-        gradients = integrated_gradients(
-            lambda features, part=part: reader.answer(part, features),  # type: ignore[misc]
-            part.tiles.features.to(device),
-            steps=steps,
+    found = None
+    while found is None or (_is_off(found) and steps < MOST_STEPS):
+        steps = steps if found is None else 4 * steps
+        score = np.full(len(bag), np.nan)
+        for part in parts:
+            gradients = integrated_gradients(
+                lambda features, part=part: reader.answer(part, features),  # type: ignore[misc]
+                part.tiles.features.to(device),
+                steps=steps,
+            )
+            score[part.rows] = gradients / length + at_nothing / n_seen
+        found = contributions(
+            score,
+            method=f"integrated gradients ({steps} steps, from features of zero) of a linear probe "
+            f"on the vector of '{model.record.architecture}'",
+            output=readout.of(there / length),
+            offset=readout.intercept,
         )
-        score[part.rows] = gradients / length + at_nothing / n_seen
-    return contributions(
-        score,
-        method=f"integrated gradients ({steps} steps, from features of zero) of a linear probe on "
-        f"the vector of '{model.record.architecture}'",
-        output=readout.of(there / length),
-        offset=readout.intercept,
-    )
+    return found
+
+
+def _is_off(found: Explanation) -> bool:
+    """Whether contributions miss their sum by more than is passed over."""
+    assert found.completeness_error is not None
+    return found.completeness_error > TOLERANCE * float(np.nansum(np.abs(found.score)))
 
 
 class _Views:

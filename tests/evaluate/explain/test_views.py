@@ -17,7 +17,9 @@ from gigassl.vectors.slide_model import SlideEncoderRecord, SlideModel
 from tests.vectors.stores import grid_bag
 
 DIM = 6
-OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"width": 16}, "abmil": {}, "scm": {}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "mlp": {"width": 16}, "abmil": {}, "scm": {}, "lags": {}, "spatial": {"components": 4},
+}  # fmt: skip
 
 
 def model_of(name: str, *, tiles_per_view: int = 7) -> SlideModel:
@@ -58,6 +60,24 @@ def test_shares_sum_to_the_answer_less_the_intercept(name: str) -> None:
     assert found.n_unseen == 0
     again = explain_views(model, bag, readout=readout, steps=12)
     assert found.score.tobytes() == again.score.tobytes()
+
+
+@pytest.mark.parametrize("n_tiles", [1, 30])
+def test_a_feature_that_never_varies_has_no_share_and_spoils_none(n_tiles: int) -> None:
+    bag = bag_of()
+    features = bag.features[:n_tiles].copy()
+    features[:, 2] = 1.5
+    flat = Bag(features=features, coords=bag.coords[:n_tiles], info=bag.info)
+    model = model_of("spatial")
+    found = explain_views(model, flat, readout=some_readout(model.record.width), steps=12)
+    assert np.isfinite(found.score).all()
+    assert found.completeness_error is not None
+    assert found.completeness_error < 0.02 * np.abs(found.score).sum()
+
+
+def test_gradients_that_are_not_finite_are_said_to_be_so() -> None:
+    with pytest.raises(SlideError, match="gradients of what is explained are not finite"):
+        integrated_gradients(lambda x: (x - x).sqrt().sum(), torch.ones(3, 2))
 
 
 def test_tiles_in_no_view_have_no_score() -> None:
