@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gigassl.bags.bag import Bag, save_bag
+from gigassl.bags.bag import save_bag
 from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import combined
 from gigassl.evaluate.vector_set import FIRST_BLOCK
+from gigassl.files import clear_leftovers
 from gigassl.pipeline.failures import (
     Failure,
     failures_path,
@@ -26,6 +27,7 @@ from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, known_input
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.progress import Progress, Silent
+from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
@@ -34,7 +36,7 @@ from gigassl.tiles.engine import TileEncoder
 from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.slide_model import SlideModel
-from gigassl.vectors.table import SlideRow, SlideTable
+from gigassl.vectors.table import SlideTable
 
 log = logging.getLogger("gigassl")
 
@@ -134,6 +136,7 @@ def embed(
     with claimed(out):
         if options.keep_bags is not None:
             make_folder(options.keep_bags)
+            clear_leftovers(options.keep_bags, {f"{s.slide_id}.h5" for s in source.slides})
         job = _job(source, encoder=encoder, settings=settings, options=options)
         if job.gives is not None:
             encoding.check(job.gives)
@@ -239,32 +242,16 @@ class _Run:
         try:
             if outcome.bag is None:
                 raise outcome.failure or SlideError("no features came back", stage="encode")
-            row = self._row(outcome.source, outcome.bag)
+            row = slide_row(
+                outcome.source, outcome.bag, encoding=self.encoding,
+                settings_digest=self.parts.settings_digest,
+            )  # fmt: skip
             if self.options.keep_bags is not None:
                 save_bag(outcome.bag, self.options.keep_bags / f"{row.slide_id}.h5")
             self.parts.commit(row)
         except SlideError as error:
             return Failure.of(outcome.source, error)
         return None
-
-    def _row(self, source: CohortSlide, bag: Bag) -> SlideRow:
-        info = bag.info
-        return SlideRow(
-            slide_id=source.slide_id,
-            patient_id=source.patient_id,
-            patient_rule=source.patient_rule,
-            file=source.path.name,
-            n_tiles=len(bag.coords),
-            **self.encoding.vector(bag),
-            mpp=info.mpp_l0,
-            mpp_source=info.mpp_source,
-            effective_mpp=info.effective_mpp,
-            width_l0=info.width_l0,
-            height_l0=info.height_l0,
-            slide_digest=info.slide_digest,
-            inputs_digest=info.inputs_digest,
-            settings_digest=self.parts.settings_digest,
-        )
 
     def _ended(self, *, n_reused: int, interrupted: bool) -> EmbedResult:
         table = None
