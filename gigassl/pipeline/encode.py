@@ -7,6 +7,7 @@ from pathlib import Path
 from gigassl.bags.bag import holds_variants, read_info, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.errors import SettingsError, SlideError
+from gigassl.files import clear_leftovers
 from gigassl.pipeline.embed import DEFAULT_ENCODER
 from gigassl.pipeline.encode_result import EncodeResult
 from gigassl.pipeline.failures import Failure, missing_files, save_failures
@@ -51,6 +52,8 @@ def encode(
     if options.shard is not None:
         source = source.shard(options.shard[0], of=options.shard[1])
     with claimed(_failures_file(folder, options)):
+        # other parts of a job array write other bags into the same folder
+        clear_leftovers(folder, {f"{slide.slide_id}.h5" for slide in source.slides})
         loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
         job = SlideJob(encoder=loaded, tiles=tiles or TileSettings(), options=options)
         return _carry_out(job, source, folder, progress=progress)
