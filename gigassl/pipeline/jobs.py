@@ -6,24 +6,28 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from gigassl.bags.bag import Bag, open_bag
 from gigassl.bags.layouts import CoordsUnit
-from gigassl.bags.prepare import PreparedSlide, TileSettings, inputs_digest, lay_tiles, look_at
+from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import PRETRAINED_ON, counted
+from gigassl.pipeline.opening import Opening, RunFacts
 from gigassl.pipeline.progress import Progress
-from gigassl.pipeline.sources import Outcomes, RunFacts, outcome_of_slide, read_bags
+from gigassl.pipeline.sources import Outcomes, outcome_of_slide, read_bags
 from gigassl.pipeline.stream import encode_slides
 from gigassl.slides.cohort import CohortSlide
-from gigassl.slides.overview import save_overview
 from gigassl.tiles.engine import TileEncoder
 from gigassl.vectors.fitting import TileFacts, facts_of_bag
 from gigassl.versions import shaping_versions
 
 log = logging.getLogger("gigassl")
+
+BAGS = "bags"
+"""Where the settings of a table say of which kind its bags are, and its provenance their origin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +72,14 @@ class Job(Protocol):
         settings: the whole record that decides a bag.
         gives: what tiles its bags hold; None where not one of them can be read.
         pretrained_on: slides that the tile encoder learned from; {} where not known.
+        origin: what else of the bags a provenance holds, so that their slides' rows can be made
+            again from the table alone; {} where the settings say it all.
     """
 
     settings: Mapping[str, Any]
     gives: TileFacts | None
     pretrained_on: Mapping[str, Any]
+    origin: Mapping[str, Any]
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """One outcome a source, in the order given."""
@@ -85,12 +92,17 @@ class SlideJob:
         settings: the whole record that decides a bag; its digest names the bag's settings.
         gives: what tiles its bags hold.
         pretrained_on: slides that the tile encoder learned from, by name.
+        prepare: opens a slide and lays its tiles.
+        origin: nothing; the settings say it all.
     """
+
+    origin: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, *, encoder: TileEncoder, tiles: TileSettings, options: RunOptions) -> None:
         self.encoder = encoder
         self.tiles = replace(tiles, external_masks=options.masks is not None)
         self.options = options
+        self.prepare = Opening(tiles=self.tiles, masks=options.masks, overviews=options.overviews)
         _warn_of_other_mpp(encoder, self.tiles)
         self.settings: Mapping[str, Any] = {
             "tiles": plain(self.tiles),
@@ -128,29 +140,6 @@ class SlideJob:
             for slide in slides:
                 yield outcome_of_slide(slide, self.facts)
 
-    def prepare(self, source: CohortSlide) -> PreparedSlide:
-        """Opens a slide and lays its tiles; its overview is drawn even where that fails."""
-        options = self.options
-        seen = look_at(
-            source, self.tiles, masks=options.masks, want_thumbnail=options.overviews is not None
-        )
-        prepared = None
-        try:
-            prepared = lay_tiles(seen, self.tiles)
-            return prepared
-        finally:
-            if options.overviews is not None and seen.thumbnail is not None:
-                save_overview(
-                    options.overviews / f"{source.slide_id}.png",
-                    thumbnail=seen.thumbnail,
-                    tissue=seen.tissue,
-                    grid=prepared.grid if prepared else None,
-                    slide_id=source.slide_id,
-                    info=seen.slide.info,
-                )
-            if prepared is None:
-                seen.slide.close()
-
 
 class BagJob:
     """Reads bags; all must come from one encoder at one resolution, as the first one does."""
@@ -161,10 +150,14 @@ class BagJob:
         self.options, self.default_mpp = options, default_mpp
         first = self._first_readable(sources)
         self._expected = {} if first is None else _kind(first)
-        self.settings: Mapping[str, Any] = {"bags": self._expected}
+        self.settings: Mapping[str, Any] = {BAGS: self._expected}
         self.gives = None if first is None else facts_of_bag(first)
         said = {} if first is None else first.info.provenance.get(PRETRAINED_ON, {})
         self.pretrained_on: Mapping[str, Any] = said
+        made_with = {} if first is None else first.info.provenance.get("settings", {})
+        self.origin: Mapping[str, Any] = {
+            BAGS: {"settings": made_with, "coords_unit": options.coords_unit}
+        }
 
     def _first_readable(self, sources: Sequence[CohortSlide]) -> Bag | None:
         for source in sources:

@@ -12,7 +12,7 @@ from jaxtyping import Float16, Float32, UInt8
 
 from gigassl.bags.prepare import PreparedSlide
 from gigassl.errors import SlideError
-from gigassl.files import machine_error
+from gigassl.pipeline.opening import failure_of
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.grid import TileGrid
@@ -194,9 +194,18 @@ def _fill(
     slide: SlideInHand, features: Float32[np.ndarray, "tile dim"], *, start: int, variant: int,
     of: int,
 ) -> None:  # fmt: skip
-    """Stores a batch's features as float16, the precision of bags on disk."""
+    """Stores a batch's features."""
     if slide.features is None:
         slide.features = np.empty((of, len(_grid(slide)), features.shape[1]), dtype=np.float16)
+    slide.features[variant, start : start + len(features)] = as_stored(features)
+
+
+def as_stored(features: Float32[np.ndarray, "tile dim"]) -> Float16[np.ndarray, "tile dim"]:
+    """Features in float16, the precision of bags on disk.
+
+    Raises:
+        SlideError: float16 cannot hold one of them.
+    """
     with np.errstate(over="ignore"):
         half = features.astype(np.float16)
     if not np.isfinite(half).all():
@@ -204,7 +213,7 @@ def _fill(
             f"the tile encoder gave features beyond float16 (to {np.abs(features).max():.3g})",
             stage="encode",
         )
-    slide.features[variant, start : start + len(half)] = half
+    return half
 
 
 def _grid(slide: SlideInHand) -> TileGrid:
@@ -227,10 +236,5 @@ def failing(slide: SlideInHand) -> Iterator[None]:
     """
     try:
         yield
-    except SlideError as error:
-        slide.failure = error
-    except OSError as error:
-        doing = f"reading {slide.source.path}"
-        if (known := machine_error(error, doing=doing)) is not None:
-            raise known from error
-        slide.failure = SlideError("the file cannot be read", stage="read", detail=str(error))
+    except (SlideError, OSError) as error:
+        slide.failure = failure_of(error, slide.source)
