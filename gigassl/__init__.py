@@ -85,6 +85,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.synth_nic import synth_nic as synth_nic
     from gigassl.pipeline.task_subsets import TaskSubsetsSettings as TaskSubsetsSettings
     from gigassl.pipeline.task_subsets import task_subsets as task_subsets
+    from gigassl.pipeline.verify import VerifyOptions as VerifyOptions
+    from gigassl.pipeline.verify import verify as verify
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.digit_layout import DigitSlideSettings as DigitSlideSettings
@@ -161,6 +163,7 @@ _HOME = {
     "TilePretrainSettings": "gigassl.tiles.pretrain.settings",
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
+    "VerifyOptions": "gigassl.pipeline.verify",
     "ViewSettings": "gigassl.vectors.views",
     "compare_files": "gigassl.pipeline.compare",
     "demo": "gigassl.pipeline.demo",
@@ -212,6 +215,7 @@ _HOME = {
     "synth_needles": "gigassl.pipeline.synth_needles",
     "synth_nic": "gigassl.pipeline.synth_nic",
     "task_subsets": "gigassl.pipeline.task_subsets",
+    "verify": "gigassl.pipeline.verify",
     "write_splits": "gigassl.evaluate.split_files",
 }
 """Public name → the module it lives in."""
