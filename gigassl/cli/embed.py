@@ -16,8 +16,8 @@ EXAMPLE = "Example: gigassl embed slides/ -o vectors.parquet --slide-mpp 0.5 --o
 
 
 def embed_command(
-    source: opt.Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")],
+    source: opt.SourceOrUrl,
+    out: Annotated[str, typer.Option("--out", "-o", help="The Parquet file to write, or its URL.")],
     slide_encoder: Annotated[
         str,
         typer.Option(
@@ -70,6 +70,9 @@ def embed_command(
     coords_unit: opt.BagCoordsUnit = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    storage_options: opt.StorageOptions = None,
+    cache_dir: opt.CacheDir = None,
+    cache_gb: opt.CacheGb = 50.0,
     allow_collapsed: opt.AllowCollapsed = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
@@ -87,21 +90,24 @@ def embed_command(
     from gigassl.pipeline.slide_encoding import slide_model, wanted_tiles
     from gigassl.slides.cohort import is_bag, read_cohort
     from gigassl.tiles.encoders import load_encoder
+    from gigassl.urls import place_of
     from gigassl.vectors.pooling import POOLINGS
 
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
         keep_bags=keep_bags, overviews=overviews, bag_encoder=tile_encoder, coords_unit=coords_unit,
+        stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
     )  # fmt: skip
     settings = EmbedSettings(
         tiles=TileSettings(default_mpp=slide_mpp),
         slide_encoder=slide_encoder if slide_encoder in POOLINGS else slide_model(slide_encoder),
         views=_views(views, tiles_per_view=tiles_per_view, seed=seed),
     )
-    cohort = read_cohort(source, slide_dir=slide_dir)
+    cohort = read_cohort(place_of(source), slide_dir=slide_dir, stores=options.stores)
+    target = place_of(out)
     if cohort.slides and is_bag(cohort.slides[0].path):
         with Reporter() as progress:
-            result = embed(cohort, out, settings=settings, options=options, progress=progress)
+            result = embed(cohort, target, settings=settings, options=options, progress=progress)
         finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
     wanted = wanted_tiles(
         settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px, preset=preset
@@ -117,7 +123,7 @@ def embed_command(
     tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
     with Reporter() as progress:
         result = embed(
-            cohort, out, encoder=encoder, options=options, progress=progress,
+            cohort, target, encoder=encoder, options=options, progress=progress,
             settings=replace(settings, tiles=tiles),
         )  # fmt: skip
     finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)

@@ -142,7 +142,7 @@ def _encode(
     encoded = encode_augmented(
         todo, prepare=job.slides.prepare, how=job.how, workers=job.workers, progress=progress
     )
-    with closing(encoded):
+    with closing(encoded), job.slides.staging.ahead(todo):
         for work in encoded:
             try:
                 _write(bank, work)

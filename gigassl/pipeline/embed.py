@@ -1,10 +1,10 @@
 """The main job: a collection of slides or bags into one Parquet table, one row a slide."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import combined
 from gigassl.evaluate.vector_set import FIRST_BLOCK
 from gigassl.files import clear_leftovers
+from gigassl.pipeline.engines import encoding_job
 from gigassl.pipeline.failures import (
     Failure,
     failures_path,
@@ -23,16 +24,17 @@ from gigassl.pipeline.failures import (
     with_failures,
 )
 from gigassl.pipeline.gate import VectorQuality, quality_of
-from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, known_inputs, provenance_of
-from gigassl.pipeline.output import claimed, make_folder
+from gigassl.pipeline.jobs import BagJob, Job, RunOptions, known_inputs, provenance_of
+from gigassl.pipeline.output import make_folder
 from gigassl.pipeline.parts import Parts
+from gigassl.pipeline.places import Output, claimed_output
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
-from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
+from gigassl.urls import beside, shown
 from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.slide_model import SlideModel
@@ -70,7 +72,7 @@ class EmbedResult:
         quality: of the vectors of a trained slide encoder; None for poolings and for few slides.
     """
 
-    out: Path
+    out: Path | str
     table: SlideTable | None
     failures: Sequence[Failure]
     n_new: int
@@ -81,7 +83,7 @@ class EmbedResult:
     def summary(self) -> dict[str, Any]:
         """The result in plain values, for ``--json``."""
         return {
-            "out": str(self.out),
+            "out": shown(str(self.out)),
             "rows": 0 if self.table is None else len(self.table),
             "new": self.n_new,
             "reused": self.n_reused,
@@ -93,14 +95,15 @@ class EmbedResult:
     def sentence(self) -> str:
         """The result in one or two lines."""
         rows = 0 if self.table is None else len(self.table)
-        done = f"{self.out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
+        out = shown(str(self.out))
+        done = f"{out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
         if self.quality is not None:
             done = f"{done}; {self.quality.sentence()}"
-        return with_failures(done, self.failures, failures_path(self.out))
+        return with_failures(done, self.failures, beside(self.out, failures_path))
 
 
 def embed(
-    source: Path | Cohort, out: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
+    source: Path | str | Cohort, out: Path | str, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
     settings: EmbedSettings | None = None, options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> EmbedResult:  # fmt: skip
@@ -111,8 +114,8 @@ def embed(
     settings. A killed run loses at most the slide in hand.
 
     Args:
-        source: folder, file or CSV (see ``read_cohort``) of slides, or of bags.
-        out: the Parquet file; with ``options.shard`` the part's own file beside it.
+        source: folder, file or CSV (see ``read_cohort``) of slides, or of bags; or its URL.
+        out: the Parquet file, or its URL; with ``options.shard`` the part's own file beside it.
         encoder: tile encoder, or a name that ``load_encoder`` knows; not used for bags.
 
     Raises:
@@ -125,23 +128,24 @@ def embed(
         result = gigassl.embed(Path("slides"), Path("vectors.parquet"))
     """
     settings, options = settings or EmbedSettings(), options or RunOptions()
-    if out.suffix != ".parquet":
+    if not str(out).endswith(".parquet"):
         raise SettingsError(f"-o names the table to write and ends in .parquet; got {out}")
     encoding = slide_encoding(settings.slide_encoder, views=settings.views)
     if not isinstance(source, Cohort):
-        source = read_cohort(source, slide_dir=options.slide_dir)
+        source = read_cohort(source, slide_dir=options.slide_dir, stores=options.stores)
     if options.shard is not None:
         index, of = options.shard
-        source, out = source.shard(index, of=of), shard_path(out, index, of=of)
-    with claimed(out):
+        source = source.shard(index, of=of)
+        out = beside(out, lambda path: shard_path(path, index, of=of))
+    with claimed_output(out, options.stores) as output:
         if options.keep_bags is not None:
             make_folder(options.keep_bags)
             clear_leftovers(options.keep_bags, {f"{s.slide_id}.h5" for s in source.slides})
-        job = _job(source, encoder=encoder, settings=settings, options=options)
-        if job.gives is not None:
-            encoding.check(job.gives)
-        run = _Run(source, out, job=job, encoding=encoding, options=options)
-        return run.carry_out(progress or Silent())
+        with _job(source, encoder=encoder, settings=settings, options=options) as job:
+            if job.gives is not None:
+                encoding.check(job.gives)
+            run = _Run(source, output, job=job, encoding=encoding, options=options)
+            return replace(run.carry_out(progress or Silent()), out=out)
 
 
 def shard_path(out: Path, index: int, *, of: int) -> Path:
@@ -153,31 +157,39 @@ def shard_path(out: Path, index: int, *, of: int) -> Path:
     return out.with_name(f"{out.stem}.shard-{index}-of-{of}{out.suffix}")
 
 
+@contextmanager
 def _job(
     cohort: Cohort, *, encoder: TileEncoder | str, settings: EmbedSettings, options: RunOptions
-) -> Job:
+) -> Iterator[Job]:
     if cohort.slides and is_bag(cohort.slides[0].path):
-        return BagJob(cohort.slides, options=options, default_mpp=settings.tiles.default_mpp)
-    loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    return SlideJob(encoder=loaded, tiles=settings.tiles, options=options)
+        if options.engine is not None:
+            raise SettingsError("bags are read in this process; leave --engine ray away")
+        yield BagJob(cohort.slides, options=options, default_mpp=settings.tiles.default_mpp)
+        return
+    with encoding_job(encoder, tiles=settings.tiles, options=options) as job:
+        yield job
 
 
 class _Run:
     """One embedding run: what is done already, what is to do, and how it ends."""
 
     def __init__(
-        self, cohort: Cohort, out: Path, *, job: Job, encoding: SlideEncoding, options: RunOptions
-    ) -> None:
-        self.cohort, self.out, self.job, self.options = cohort, out, job, options
+        self, cohort: Cohort, output: Output, *, job: Job, encoding: SlideEncoding,
+        options: RunOptions,
+    ) -> None:  # fmt: skip
+        self.cohort, self.out, self.job, self.options = cohort, output.path, job, options
+        self.place = output.place
         self.encoding, self.n_new = encoding, 0
         record = {**job.settings, "slide_encoder": encoding.settings}
         self.parts = Parts(
-            out,
+            self.out,
+            place=self.place,
             settings_digest=digest_of_settings(record),
             provenance={
                 **provenance_of(
                     record, pretrained_on=combined(encoding.pretrained_on, job.pretrained_on)
                 ),
+                **job.origin,
                 "normalised": True,
                 **({} if encoding.first_block is None else {FIRST_BLOCK: encoding.first_block}),
             },
@@ -210,7 +222,7 @@ class _Run:
             changed = [f"{name}: {old} → {new}" for name, (old, new) in differing.items()]
             log.info(
                 "%d slides in %s were made with other settings (%s); they are embedded anew",
-                len(stale), self.out, ", ".join(changed) or "unknown",
+                len(stale), self.place.shown(self.out), ", ".join(changed) or "unknown",
             )  # fmt: skip
         if done:
             n_new = len(slides) - len(done)
@@ -256,10 +268,11 @@ class _Run:
     def _ended(self, *, n_reused: int, interrupted: bool) -> EmbedResult:
         table = None
         if interrupted and self.parts.stale():
-            log.info("%s keeps its earlier rows; run again to finish the new ones", self.out)
+            where = self.place.shown(self.out)
+            log.info("%s keeps its earlier rows; run again to finish the new ones", where)
         else:
             table = self.parts.merge()
-        save_failures(self.failures, failures_path(self.out))
+        self._list_failures(failures_path(self.out))
         return EmbedResult(
             out=self.out,
             table=table,
@@ -269,3 +282,10 @@ class _Run:
             interrupted=interrupted,
             quality=quality_of(table),
         )
+
+    def _list_failures(self, path: Path) -> None:
+        save_failures(self.failures, path)
+        if self.failures:
+            self.place.keep(path)
+        else:
+            self.place.gone([path])

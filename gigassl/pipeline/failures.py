@@ -26,7 +26,7 @@ class Failure:
     def of(cls, source: CohortSlide, error: SlideError) -> "Failure":
         """The failures-file row of a slide's error."""
         return cls(
-            slide_id=source.slide_id, path=str(source.path), stage=error.stage,
+            slide_id=source.slide_id, path=source.where, stage=error.stage,
             reason=error.reason, detail=error.detail,
         )  # fmt: skip
 
@@ -34,7 +34,10 @@ class Failure:
 def missing_files(cohort: Cohort) -> list[Failure]:
     """The failures of slides whose file a cohort table names in vain."""
     missing = SlideError("the file that the cohort table names does not exist", stage="open")
-    return [Failure.of(slide, missing) for slide in cohort.missing]
+    return [
+        Failure.of(s, SlideError(s.remote.problem, stage="fetch") if s.remote else missing)
+        for s in cohort.missing
+    ]
 
 
 def failures_path(out: Path) -> Path:
@@ -59,7 +62,7 @@ def save_failures(failures: Iterable[Failure], path: Path) -> None:
 
 
 def with_failures(
-    done: str, failures: Sequence[Failure], path: Path, *, what: str = "slides"
+    done: str, failures: Sequence[Failure], path: Path | str, *, what: str = "slides"
 ) -> str:
     """What was done, and below it how many slides failed and where they are listed."""
     if not failures:

@@ -2,9 +2,10 @@
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -17,10 +18,13 @@ from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import PRETRAINED_ON, counted
 from gigassl.pipeline.opening import Opening, RunFacts
 from gigassl.pipeline.progress import Progress
+from gigassl.pipeline.ray_settings import RayEngine
 from gigassl.pipeline.sources import Outcomes, outcome_of_slide, read_bags
+from gigassl.pipeline.staging import Staging
 from gigassl.pipeline.stream import encode_slides
 from gigassl.slides.cohort import CohortSlide
-from gigassl.tiles.engine import TileEncoder
+from gigassl.stores import StoreSettings
+from gigassl.tiles.engine import EncoderFacts, TileEncoder
 from gigassl.vectors.fitting import TileFacts, facts_of_bag
 from gigassl.versions import shaping_versions
 
@@ -43,8 +47,10 @@ class RunOptions:
         overviews: folder for a PNG per slide with tissue contour and kept tiles.
         bag_encoder: name of the tile encoder of foreign bags whose file does not say it.
         coords_unit: unit of the coordinates of foreign bags without one: "um" or "px".
+        stores: how slides and bags at URLs are reached, and where their local copies lie.
         variants: encode the eight turned and mirrored variants of each slide, or read those that
             its bag holds, instead of the slide as it lies only.
+        engine: the Ray cluster that encodes the slides; None: this process does.
     """
 
     workers: int | None = None
@@ -55,7 +61,9 @@ class RunOptions:
     overviews: Path | None = None
     bag_encoder: str | None = None
     coords_unit: CoordsUnit | None = None
+    stores: StoreSettings = field(default_factory=StoreSettings)
     variants: bool = False
+    engine: RayEngine | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -82,13 +90,14 @@ class Job(Protocol):
     origin: Mapping[str, Any]
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
-        """One outcome a source, in the order given."""
+        """One outcome a source, in any order."""
 
 
-class SlideJob:
-    """Encodes slides.
+class EncodingJob(ABC):
+    """What is the same wherever slides are encoded.
 
     Attributes:
+        encoder: what is known of the tile encoder.
         settings: the whole record that decides a bag; its digest names the bag's settings.
         gives: what tiles its bags hold.
         pretrained_on: slides that the tile encoder learned from, by name.
@@ -98,11 +107,15 @@ class SlideJob:
 
     origin: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, *, encoder: TileEncoder, tiles: TileSettings, options: RunOptions) -> None:
+    def __init__(self, *, encoder: EncoderFacts, tiles: TileSettings, options: RunOptions) -> None:
         self.encoder = encoder
         self.tiles = replace(tiles, external_masks=options.masks is not None)
         self.options = options
-        self.prepare = Opening(tiles=self.tiles, masks=options.masks, overviews=options.overviews)
+        self.staging = Staging(options.stores)
+        self.prepare = Opening(
+            tiles=self.tiles, masks=options.masks, overviews=options.overviews,
+            staging=self.staging,
+        )  # fmt: skip
         _warn_of_other_mpp(encoder, self.tiles)
         self.settings: Mapping[str, Any] = {
             "tiles": plain(self.tiles),
@@ -129,6 +142,18 @@ class SlideJob:
             grid=self.tiles.grid,
         )
 
+    @abstractmethod
+    def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
+        """One outcome a source, in any order."""
+
+
+class SlideJob(EncodingJob):
+    """Encodes slides in this process."""
+
+    def __init__(self, *, encoder: TileEncoder, tiles: TileSettings, options: RunOptions) -> None:
+        super().__init__(encoder=encoder, tiles=tiles, options=options)
+        self.encoder: TileEncoder = encoder
+
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Encodes slide after slide."""
         slides = encode_slides(
@@ -136,7 +161,7 @@ class SlideJob:
             workers=self.options.workers or default_workers(self.encoder.device),
             variants=self.options.variants,
         )  # fmt: skip
-        with closing(slides):
+        with closing(slides), self.staging.ahead(sources):
             for slide in slides:
                 yield outcome_of_slide(slide, self.facts)
 
@@ -148,6 +173,7 @@ class BagJob:
         self, sources: Sequence[CohortSlide], *, options: RunOptions, default_mpp: float | None
     ) -> None:
         self.options, self.default_mpp = options, default_mpp
+        self.staging = Staging(options.stores)
         first = self._first_readable(sources)
         self._expected = {} if first is None else _kind(first)
         self.settings: Mapping[str, Any] = {BAGS: self._expected}
@@ -162,19 +188,25 @@ class BagJob:
     def _first_readable(self, sources: Sequence[CohortSlide]) -> Bag | None:
         for source in sources:
             try:
-                return self._read(source)
+                return self._read(source)[0]
             except (SlideError, OSError):
                 continue  # it will be listed among the failures when its turn comes
         return None
 
-    def _read(self, source: CohortSlide) -> Bag:
-        return open_bag(
-            source.path, encoder=self.options.bag_encoder, coords_unit=self.options.coords_unit,
-            mpp_l0=source.mpp or self.default_mpp, variants=self.options.variants,
-        )  # fmt: skip
+    def _read(self, source: CohortSlide) -> tuple[Bag, str]:
+        """The bag and its inputs digest."""
+        local = self.staging.local(source)
+        try:
+            bag = open_bag(
+                local.path, encoder=self.options.bag_encoder, mpp_l0=source.mpp or self.default_mpp,
+                coords_unit=self.options.coords_unit, variants=self.options.variants,
+            )  # fmt: skip
+            return bag, inputs_digest(local)
+        finally:
+            self.staging.done(source)
 
     def _open_one(self, source: CohortSlide) -> Bag:
-        bag = self._read(source)
+        bag, inputs = self._read(source)
         differs = [key for key, value in _kind(bag).items() if value != self._expected[key]]
         if differs:
             given, expected = _kind(bag), self._expected
@@ -183,13 +215,14 @@ class BagJob:
                 f"the bag is of another kind than the first one: {sentence}; embed it on its own",
                 stage="bag",
             )
-        inputs = inputs_digest(source)
         return replace(bag, info=replace(bag.info, slide_id=source.slide_id, inputs_digest=inputs))
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Reads bag after bag."""
         workers = self.options.workers or 2
-        return read_bags(sources, open_one=self._open_one, workers=workers, progress=progress)
+        bags = read_bags(sources, open_one=self._open_one, workers=workers, progress=progress)
+        with closing(bags), self.staging.ahead(sources):
+            yield from bags
 
 
 def known_inputs(slides: Sequence[CohortSlide], *, masks: Path | None) -> dict[str, str]:
@@ -204,7 +237,7 @@ def known_inputs(slides: Sequence[CohortSlide], *, masks: Path | None) -> dict[s
     return found
 
 
-def _warn_of_other_mpp(encoder: TileEncoder, tiles: TileSettings) -> None:
+def _warn_of_other_mpp(encoder: EncoderFacts, tiles: TileSettings) -> None:
     expected, grid = encoder.record.mpp, tiles.grid
     if abs(grid.target_mpp / expected - 1) > grid.mpp_tolerance:
         log.warning(

@@ -1,7 +1,8 @@
 """Opening a slide in a run: without PyTorch, so that processes that only read stay small."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from gigassl.bags.info import BagInfo
 from gigassl.bags.prepare import PreparedSlide, TileSettings, lay_tiles, look_at
 from gigassl.errors import SlideError
 from gigassl.files import machine_error
+from gigassl.pipeline.staging import Staging
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.overview import save_overview
@@ -21,19 +23,32 @@ class Opening:
     Attributes:
         masks: folder of tissue masks to use instead of detection.
         overviews: folder for a PNG per slide with tissue contour and kept tiles.
+        staging: makes local files of slides that lie in a store.
     """
 
     tiles: TileSettings
     masks: Path | None = None
     overviews: Path | None = None
+    staging: Staging = field(default_factory=Staging, compare=False)
 
     def __call__(self, source: CohortSlide) -> PreparedSlide:
         """Opens a slide and lays its tiles; its overview is drawn even where that fails.
 
         Raises:
-            SlideError: it cannot be opened, or has no tiles.
-            MachineError: no file handles left.
+            SlideError: it cannot be fetched or opened, or has no tiles.
+            MachineError: no file handles left, or no room for its local copy.
         """
+        local = self.staging.local(source)
+        if local is source:
+            return self._opened(source)
+        try:
+            prepared = self._opened(local)
+        except BaseException:
+            self.staging.done(source)
+            raise
+        return replace(prepared, afterwards=partial(self.staging.done, source))
+
+    def _opened(self, source: CohortSlide) -> PreparedSlide:
         wanted = self.overviews is not None
         seen = look_at(source, self.tiles, masks=self.masks, want_thumbnail=wanted)
         prepared = None
@@ -96,6 +111,6 @@ def failure_of(error: SlideError | OSError, source: CohortSlide) -> SlideError:
     """
     if isinstance(error, SlideError):
         return error
-    if (known := machine_error(error, doing=f"reading {source.path}")) is not None:
+    if (known := machine_error(error, doing=f"reading {source.where}")) is not None:
         raise known from error
     return SlideError("the file cannot be read", stage="read", detail=str(error))

@@ -70,7 +70,7 @@ def _bag_outcome(source: CohortSlide, future: "Future[Bag]") -> Outcome:
     except SlideError as error:
         return Outcome(source=source, failure=error)
     except OSError as error:
-        if (known := machine_error(error, doing=f"reading {source.path}")) is not None:
+        if (known := machine_error(error, doing=f"reading {source.where}")) is not None:
             raise known from error
         failure = SlideError("the file cannot be read", stage="bag", detail=str(error))
         return Outcome(source=source, failure=failure)

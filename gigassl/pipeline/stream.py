@@ -1,7 +1,7 @@
 """Slides in, bags out: opening, reading and encoding overlap, in bounded memory and fixed order."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,8 +70,9 @@ def encode_slides(
     how = _Encoding(encoder=encoder, n_variants=N_VARIANTS if variants else 1, progress=progress)
     with reading(sources, prepare=prepare, workers=workers, in_flight=in_flight) as ahead:
         for read in _reads(ahead.slides, readers=ahead.readers, batch_size=encoder.batch_size):
-            in_flight.append(read)
-            if len(in_flight) > workers + 1:
+            if read is not None:
+                in_flight.append(read)
+            if read is None or len(in_flight) > workers + 1:
                 yield from _encode(in_flight.popleft(), how)
         while in_flight:
             yield from _encode(in_flight.popleft(), how)
@@ -97,16 +98,20 @@ class InFlight(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingAhead:
-    """Slides opened one after another, and the threads that read them."""
+    """Slides opened one after another, and the threads that read them.
 
-    slides: Generator[SlideInHand, None, None]
+    While the next slide is not open yet, ``slides`` gives None as long as something is in flight:
+    the caller finishes one thing, which may be what the next slide waits for.
+    """
+
+    slides: Generator[SlideInHand | None, None, None]
     readers: ThreadPoolExecutor
 
 
 @contextmanager
 def reading(
     sources: Sequence[CohortSlide], *, prepare: Prepare, workers: int,
-    in_flight: Iterable[InFlight],
+    in_flight: Collection[InFlight],
 ) -> Iterator[ReadingAhead]:  # fmt: skip
     """Opens slides ahead inside; at the end threads have stopped and no slide is left open.
 
@@ -115,20 +120,22 @@ def reading(
     """
     readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
     opener = ThreadPoolExecutor(max_workers=_OPEN_AHEAD, thread_name_prefix="open")
-    slides = _opened_ahead(sources, prepare=prepare, opener=opener)
+    slides = _opened_ahead(sources, prepare=prepare, opener=opener, in_flight=in_flight)
     try:
         yield ReadingAhead(slides=slides, readers=readers)
     finally:
         readers.shutdown(cancel_futures=True)
-        opener.shutdown(cancel_futures=True)
-        slides.close()
+        # before the openers end: one may wait for the room that a slide in flight takes
         for item in in_flight:
             close(item.slide)
+        opener.shutdown(cancel_futures=True)
+        slides.close()
 
 
 def _opened_ahead(
-    sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor
-) -> Generator[SlideInHand, None, None]:
+    sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor,
+    in_flight: Collection[InFlight],
+) -> Generator[SlideInHand | None, None, None]:  # fmt: skip
     """Opens slides a few ahead, and closes those left open when the run ends early."""
     ahead: deque[tuple[CohortSlide, Future[PreparedSlide]]] = deque()
     waiting = iter(sources)
@@ -138,6 +145,8 @@ def _opened_ahead(
                 ahead.append((source, opener.submit(prepare, source)))
             if not ahead:
                 return
+            while in_flight and not ahead[0][1].done():
+                yield None
             source, future = ahead.popleft()
             slide = SlideInHand(source=source)
             with failing(slide):
@@ -150,10 +159,13 @@ def _opened_ahead(
 
 
 def _reads(
-    slides: Iterator[SlideInHand], *, readers: ThreadPoolExecutor, batch_size: int
-) -> Iterator[_Read]:
+    slides: Iterator[SlideInHand | None], *, readers: ThreadPoolExecutor, batch_size: int
+) -> Iterator[_Read | None]:
     """Submits batches, slide after slide; the caller draws only as many as may be in flight."""
     for slide in slides:
+        if slide is None:
+            yield None
+            continue
         prepared = slide.prepared
         if prepared is None:
             yield _Read(slide=slide, start=0, tiles=None, is_last=True)

@@ -1,0 +1,171 @@
+"""Where the files of a run are safe: in their local folder, or in a store behind it."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from gigassl.errors import SettingsError
+from gigassl.files import MachineError
+from gigassl.pipeline.output import claimed, make_folder
+from gigassl.pipeline.run_folder import RunFolder
+from gigassl.store_errors import StoreError
+from gigassl.stores import Stores, StoreSettings
+from gigassl.urls import WEB, folder_of, joined, name_of, protocol_of, shown
+
+
+@runtime_checkable
+class Place(Protocol):
+    """Makes files that were written in a local folder safe where they belong."""
+
+    def shown(self, path: Path) -> str:
+        """Where a file of the local folder belongs, for people."""
+
+    def keep(self, path: Path) -> None:
+        """Makes a file safe that has just been written, whole.
+
+        Raises:
+            MachineError: it cannot be.
+        """
+
+    def gone(self, paths: Iterable[Path]) -> None:
+        """Lets go of files that are no longer in the local folder.
+
+        Raises:
+            MachineError: they cannot be removed.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalPlace:
+    """Files are safe where they were written."""
+
+    def shown(self, path: Path) -> str:
+        """The path itself."""
+        return str(path)
+
+    def keep(self, path: Path) -> None:
+        """Nothing is left to do."""
+
+    def gone(self, paths: Iterable[Path]) -> None:
+        """Nothing is left to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePlace:
+    """Files of a local folder are safe once they lie under a URL, by the same names."""
+
+    folder: Path
+    url: str
+    stores: Stores
+
+    def shown(self, path: Path) -> str:
+        """Its URL."""
+        return shown(self._url_of(path))
+
+    def keep(self, path: Path) -> None:
+        """Uploads a file; in the store it appears whole.
+
+        Raises:
+            MachineError: the store does not take it.
+        """
+        url = self._url_of(path)
+        with _unusable(f"cannot write {shown(url)}"):
+            self.stores.put(path, url)
+
+    def gone(self, paths: Iterable[Path]) -> None:
+        """Removes files from the store.
+
+        Raises:
+            MachineError: the store refuses.
+        """
+        with _unusable(f"cannot remove files of {shown(self.url)}"):
+            self.stores.remove([self._url_of(path) for path in paths])
+
+    def bring(self, names: Iterable[str]) -> None:
+        """Downloads what there is of these files into the folder.
+
+        Raises:
+            MachineError: the store does not give one.
+        """
+        wanted = {joined(self.url, name): self.folder / name for name in names}
+        for folder in {path.parent for path in wanted.values()}:
+            make_folder(folder)
+        with _unusable(f"cannot read {shown(self.url)}"):
+            self.stores.get(wanted)
+
+    def names_below(self, name: str) -> list[str]:
+        """Files in the store below a folder of it.
+
+        Raises:
+            MachineError: the store is out of reach.
+        """
+        folder = joined(self.url, name)
+        with _unusable(f"cannot read {shown(folder)}"):
+            found = self.stores.listed(folder)
+        return [f"{name}/{file.name}" for file in found]
+
+    def _url_of(self, path: Path) -> str:
+        return joined(self.url, path.relative_to(self.folder).as_posix())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A claimed output.
+
+    Attributes:
+        path: the local file to write.
+        place: makes it, and what is written beside it, safe.
+    """
+
+    path: Path
+    place: Place
+
+
+@contextmanager
+def claimed_output(out: Path | str, settings: StoreSettings) -> Iterator[Output]:
+    """Holds the lock of an output while inside; one in a store is written through a local folder.
+
+    What an earlier run left in the store (the file, its parts) lies in that folder at the start.
+
+    Raises:
+        BusyError: another run holds it.
+        SettingsError: a URL that cannot be written to.
+        MachineError: the folder cannot be written to, or the store is out of reach.
+    """
+    if isinstance(out, Path):
+        with claimed(out):
+            yield Output(path=out, place=LocalPlace())
+        return
+    if protocol_of(out) in WEB:
+        raise SettingsError(f"a web server takes no files; -o {shown(out)} must be a path or s3://")
+    name = name_of(out)
+    folder = RunFolder(settings.cache_dir)
+    try:
+        place = StorePlace(folder=folder.path, url=folder_of(out), stores=Stores(settings))
+        with claimed(folder.path / name):
+            place.bring([name, *place.names_below(parts_name(name))])
+            yield Output(path=folder.path / name, place=place)
+    finally:
+        folder.remove()
+
+
+@contextmanager
+def _unusable(doing: str) -> Iterator[None]:
+    """A store that does not take or give results stops the run; no slide is at fault."""
+    try:
+        yield
+    except StoreError as error:
+        raise MachineError(
+            f"{doing}: {error.reason}; what was written before is safe, run again to go on"
+        ) from error
+
+
+def parts_name(name: str) -> str:
+    """Name of the folder of committed parts beside an output.
+
+    >>> parts_name("v.parquet")
+    'v.parquet.parts'
+    """
+    return f"{name}.parts"
