@@ -10,13 +10,13 @@ from gigassl.errors import SettingsError, SlideError
 from gigassl.files import clear_leftovers
 from gigassl.pipeline.embed import DEFAULT_ENCODER
 from gigassl.pipeline.encode_result import EncodeResult
+from gigassl.pipeline.engines import encoding_job
 from gigassl.pipeline.failures import Failure, missing_files, save_failures
-from gigassl.pipeline.jobs import RunOptions, SlideJob
+from gigassl.pipeline.jobs import EncodingJob, RunOptions
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.variants_space import say_space
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
-from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
 
 log = logging.getLogger("gigassl")
@@ -54,9 +54,8 @@ def encode(
     with claimed(_failures_file(folder, options)):
         # other parts of a job array write other bags into the same folder
         clear_leftovers(folder, {f"{slide.slide_id}.h5" for slide in source.slides})
-        loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
-        job = SlideJob(encoder=loaded, tiles=tiles or TileSettings(), options=options)
-        return _carry_out(job, source, folder, progress=progress)
+        with encoding_job(encoder, tiles=tiles or TileSettings(), options=options) as job:
+            return _carry_out(job, source, folder, progress=progress)
 
 
 def _failures_file(folder: Path, options: RunOptions) -> Path:
@@ -67,7 +66,9 @@ def _failures_file(folder: Path, options: RunOptions) -> Path:
     return folder / f"failures.shard-{index}-of-{of}.csv"
 
 
-def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progress) -> EncodeResult:
+def _carry_out(
+    job: EncodingJob, cohort: Cohort, folder: Path, *, progress: Progress
+) -> EncodeResult:
     todo = [slide for slide in cohort.slides if not _is_done(slide, folder, job=job)]
     n_reused = len(cohort) - len(todo)
     if n_reused:
@@ -101,7 +102,7 @@ def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progres
     )
 
 
-def _is_done(slide: CohortSlide, folder: Path, *, job: SlideJob) -> bool:
+def _is_done(slide: CohortSlide, folder: Path, *, job: EncodingJob) -> bool:
     path = folder / f"{slide.slide_id}.h5"
     if not path.is_file():
         return False

@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from gigassl.bags.bag import Bag, open_bag
+from gigassl.bags.bag_header import open_header
+from gigassl.bags.info import BagInfo
 from gigassl.bags.layouts import CoordsUnit
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.digests import digest_of_settings, plain
@@ -175,7 +177,7 @@ class BagJob:
         self.options, self.default_mpp = options, default_mpp
         self.staging = Staging(options.stores)
         first = self._first_readable(sources)
-        self._expected = {} if first is None else _kind(first)
+        self._expected = {} if first is None else _kind(first.info, dim=first.features.shape[1])
         self.settings: Mapping[str, Any] = {BAGS: self._expected}
         self.gives = None if first is None else facts_of_bag(first)
         said = {} if first is None else first.info.provenance.get(PRETRAINED_ON, {})
@@ -205,17 +207,33 @@ class BagJob:
         finally:
             self.staging.done(source)
 
+    def count_tiles(self, source: CohortSlide) -> int:
+        """Tiles of a local bag, of which no features are read.
+
+        Raises:
+            SlideError: whatever reading it would raise, save for features that are not finite.
+        """
+        header = open_header(
+            source.path, encoder=self.options.bag_encoder, mpp_l0=source.mpp or self.default_mpp,
+            coords_unit=self.options.coords_unit,
+        )  # fmt: skip
+        self._refuse_other_kind(_kind(header.info, dim=header.dim))
+        return header.n_tiles
+
     def _open_one(self, source: CohortSlide) -> Bag:
         bag, inputs = self._read(source)
-        differs = [key for key, value in _kind(bag).items() if value != self._expected[key]]
+        self._refuse_other_kind(_kind(bag.info, dim=bag.features.shape[1]))
+        return replace(bag, info=replace(bag.info, slide_id=source.slide_id, inputs_digest=inputs))
+
+    def _refuse_other_kind(self, given: Mapping[str, Any]) -> None:
+        expected = self._expected
+        differs = [key for key, value in given.items() if value != expected.get(key)]
         if differs:
-            given, expected = _kind(bag), self._expected
-            sentence = ", ".join(f"{k} {given[k]} instead of {expected[k]}" for k in differs)
+            sentence = ", ".join(f"{k} {given[k]} instead of {expected.get(k)}" for k in differs)
             raise SlideError(
                 f"the bag is of another kind than the first one: {sentence}; embed it on its own",
                 stage="bag",
             )
-        return replace(bag, info=replace(bag.info, slide_id=source.slide_id, inputs_digest=inputs))
 
     def outcomes(self, sources: Sequence[CohortSlide], *, progress: Progress) -> Outcomes:
         """Reads bag after bag."""
@@ -258,12 +276,11 @@ def provenance_of(
     return {**found, PRETRAINED_ON: dict(pretrained_on)} if pretrained_on else found
 
 
-def _kind(bag: Bag) -> dict[str, Any]:
+def _kind(info: BagInfo, *, dim: int) -> dict[str, Any]:
     """What must be equal for all bags of one table."""
-    info = bag.info
     return {
         "encoder": info.encoder, "encoder_digest": info.encoder_digest,
-        "settings_digest": info.settings_digest, "dim": int(bag.features.shape[1]),
+        "settings_digest": info.settings_digest, "dim": int(dim),
         "target_mpp": info.target_mpp, "layout": info.layout,
     }  # fmt: skip
 
