@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gigassl.cli import cluster_options as ray
 from gigassl.cli import options as opt
 from gigassl.cli.result import finish_vectors
 
@@ -70,6 +71,13 @@ def embed_command(
     coords_unit: opt.BagCoordsUnit = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    engine: ray.Engine = "local",
+    address: ray.Address = None,
+    actors: ray.Actors = None,
+    gpus_per_actor: ray.GpusPerActor = None,
+    cpus_per_actor: ray.CpusPerActor = None,
+    decoders: ray.Decoders = None,
+    retries: ray.Retries = None,
     storage_options: opt.StorageOptions = None,
     cache_dir: opt.CacheDir = None,
     cache_gb: opt.CacheGb = 50.0,
@@ -93,10 +101,15 @@ def embed_command(
     from gigassl.urls import place_of
     from gigassl.vectors.pooling import POOLINGS
 
+    cluster = ray.cluster_engine(
+        engine, device=device, address=address, actors=actors, gpus_per_actor=gpus_per_actor,
+        cpus_per_actor=cpus_per_actor, decoders=decoders, retries=retries,
+    )  # fmt: skip
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
         keep_bags=keep_bags, overviews=overviews, bag_encoder=tile_encoder, coords_unit=coords_unit,
         stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
+        engine=cluster,
     )  # fmt: skip
     settings = EmbedSettings(
         tiles=TileSettings(default_mpp=slide_mpp),
@@ -113,8 +126,8 @@ def embed_command(
         settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px, preset=preset
     )
     encoder = load_encoder(
-        wanted.encoder or DEFAULT_ENCODER, backend=backend, device=device, precision=precision,
-        batch_size=batch_size,
+        wanted.encoder or DEFAULT_ENCODER, backend=backend, device="cpu" if cluster else device,
+        precision=precision, batch_size=batch_size,
     )  # fmt: skip
     grid = opt.grid_settings(
         encoder, preset=preset, tile_px=wanted.tile_px, target_mpp=wanted.mpp,
