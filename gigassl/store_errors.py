@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gigassl.errors import GigasslError
-from gigassl.urls import shown
+from gigassl.urls import WEB, protocol_of, shown
 
 _Found = TypeVar("_Found")
 
@@ -77,7 +77,7 @@ def told(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StoreError(url, "there is no such file", lasting=True, absent=True) from error
+        raise _not_found(url, error.__cause__) from error
     except PermissionError as error:
         raise StoreError(url, "no permission to use the file", lasting=True) from error
     except _LASTING as error:
@@ -87,6 +87,16 @@ def told(url: str) -> Iterator[None]:
             reason = "no credentials found; give them as the store's own tools take them"
             raise StoreError(url, reason, lasting=True) from error
         raise StoreError(url, f"out of reach ({_sentence(error)})") from error
+
+
+def _not_found(url: str, cause: BaseException | None) -> StoreError:
+    """What is behind "not found": fsspec says so of whatever goes wrong with a web server."""
+    said = getattr(cause, "status", None)
+    if protocol_of(url) not in WEB or cause is None or said in {404, 410}:
+        return StoreError(url, "there is no such file", lasting=True, absent=True)
+    if said in {401, 403}:
+        return StoreError(url, "no permission to use the file", lasting=True)
+    return StoreError(url, f"out of reach ({_sentence(cause)})")
 
 
 def _sentence(error: BaseException) -> str:
