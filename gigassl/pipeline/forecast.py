@@ -1,0 +1,152 @@
+"""How long a run will take, from the rates of a few slides; and whether it did."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy.stats import t as student
+
+from gigassl.pipeline.progress import Progress, clock
+
+log = logging.getLogger("gigassl")
+
+N_TIMED = 3
+LEVEL = 0.95
+_WORTH_FORETELLING = 6
+"""Fewer slides are over before their forecast would be of use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """A number that is not known yet, with a 95 % interval; without one where nothing says it."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def times(self, other: "Forecast") -> "Forecast":
+        """The product; its interval reaches from both lows to both highs, which is cautious."""
+        low = None if self.low is None or other.low is None else self.low * other.low
+        high = None if self.high is None or other.high is None else self.high * other.high
+        return Forecast(value=self.value * other.value, low=low, high=high)
+
+    def holds(self, actual: float) -> bool | None:
+        """Whether a number lies in the interval; None without one."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low <= actual <= self.high
+
+
+def mean_rate(rates: Sequence[float], *, shares: Sequence[float] = ()) -> Forecast:
+    """The mean rate of slides to come, from the rates of a few.
+
+    A t-interval on the logarithms, since slides differ by factors: with n rates of standard
+    deviation s it reaches t(n - 1) · s · sqrt(1/n + Σ shares²) to either side, the last term for
+    the slides' own spread about the mean (a prediction interval, not one of the mean alone).
+
+    Args:
+        rates: such as seconds a tile, one a timed slide.
+        shares: of the work, of each slide to come; none: so many that their spread evens out.
+    """
+    n = len(rates)
+    centre = sum(rates) / n
+    if n < 2 or min(rates) <= 0:
+        return Forecast(value=centre)
+    logs = [math.log(rate) for rate in rates]
+    mean = sum(logs) / n
+    spread = math.sqrt(sum((value - mean) ** 2 for value in logs) / (n - 1))
+    quantile = float(student.ppf((1 + LEVEL) / 2, n - 1))
+    reach = quantile * spread * math.sqrt(1 / n + sum(share**2 for share in shares))
+    return Forecast(value=centre, low=centre * math.exp(-reach), high=centre * math.exp(reach))
+
+
+def said(forecast: Forecast) -> str:
+    """Seconds as hours, minutes and seconds, with their interval.
+
+    >>> said(Forecast(value=3725, low=3600, high=4000))
+    'about 1:02:05 (95% interval 1:00:00 to 1:06:40)'
+    """
+    about = f"about {clock(forecast.value)}"
+    if forecast.low is None or forecast.high is None:
+        return f"{about} (one slide gives no interval)"
+    return f"{about} ({LEVEL:.0%} interval {clock(forecast.low)} to {clock(forecast.high)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What a run was foretold, and what it took, in seconds."""
+
+    predicted: Forecast
+    seconds: float
+
+    def summary(self) -> dict[str, Any]:
+        """The timing in plain values, for ``--json``."""
+        found = {f"predicted_{name}": value for name, value in asdict(self.predicted).items()}
+        inside = self.predicted.holds(self.seconds)
+        return {**found, "seconds": self.seconds, "inside_interval": inside}
+
+    def sentence(self) -> str:
+        """Predicted against actual."""
+        inside = self.predicted.holds(self.seconds)
+        verdict = {True: ", inside", False: ", outside", None: ""}[inside]
+        return f"it took {clock(self.seconds)}{verdict}; foretold: {said(self.predicted)}"
+
+
+class ForetellingProgress:
+    """Passes progress on; after three slides it logs how long the run will take, by file sizes.
+
+    For runs that do one slide after another, where the time between two ends is a slide's own.
+    """
+
+    def __init__(self, inner: Progress, *, sizes: Mapping[str, float]) -> None:
+        """Watches a run.
+
+        Args:
+            inner: told everything too.
+            sizes: bytes of each slide that is to do.
+        """
+        self._inner, self._sizes = inner, dict(sizes)
+        self._rates: list[float] = []
+        self._begin = self._last = time.monotonic()
+        self._predicted: Forecast | None = None
+
+    def started(self, n_slides: int) -> None:
+        """Starts the clock."""
+        self._begin = self._last = time.monotonic()
+        self._inner.started(n_slides)
+
+    def tiles_done(self, n_tiles: int) -> None:
+        """Only passes it on."""
+        self._inner.tiles_done(n_tiles)
+
+    def slide_done(self, slide_id: str, *, failed: bool) -> None:
+        """Times a slide; foretells the rest when it is the third that did not fail."""
+        self._inner.slide_done(slide_id, failed=failed)
+        now = time.monotonic()
+        size = self._sizes.pop(slide_id, 0.0)
+        if not failed and size > 0 and self._predicted is None:
+            self._rates.append((now - self._last) / size)
+        self._last = now
+        if len(self._rates) == N_TIMED and self._predicted is None:
+            self._foretell(elapsed=now - self._begin)
+
+    def _foretell(self, *, elapsed: float) -> None:
+        left = sum(self._sizes.values())
+        if len(self._sizes) + N_TIMED < _WORTH_FORETELLING or left <= 0:
+            return
+        rate = mean_rate(self._rates, shares=[size / left for size in self._sizes.values()])
+        ends = (None if end is None else elapsed + left * end for end in (rate.low, rate.high))
+        low, high = ends
+        self._predicted = Forecast(value=elapsed + left * rate.value, low=low, high=high)
+        log.info("foretold from the first %d slides: %s", N_TIMED, said(self._predicted))
+
+    def ended(self) -> Timing | None:
+        """Logs and returns predicted against actual; None where nothing was foretold."""
+        if self._predicted is None:
+            return None
+        timing = Timing(predicted=self._predicted, seconds=time.monotonic() - self._begin)
+        log.info(timing.sentence())
+        return timing
