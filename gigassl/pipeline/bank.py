@@ -149,7 +149,8 @@ def _encode(
             except SlideError as error:
                 source = work.slide.source
                 log.warning("%s: %s", source.slide_id, error.reason)
-                failures.append(Failure.of(source, error))
+                # without its frames, which hold the slide's file open, and which it would hold
+                failures.append(Failure.of(source, error.with_traceback(None)))
 
 
 def _write(bank: BankWriter, work: AugmentedSlide) -> None:

@@ -251,9 +251,11 @@ class _Run:
 
     def _commit(self, outcome: Outcome) -> Failure | None:
         """Writes one slide's bag (if wanted), then its row, which says that all is done."""
+        if outcome.bag is None:
+            # not raised here: the error would hold this frame, and the frame the open slide
+            failure = outcome.failure or SlideError("no features came back", stage="encode")
+            return Failure.of(outcome.source, failure)
         try:
-            if outcome.bag is None:
-                raise outcome.failure or SlideError("no features came back", stage="encode")
             row = slide_row(
                 outcome.source, outcome.bag, encoding=self.encoding,
                 settings_digest=self.parts.settings_digest,

@@ -68,7 +68,8 @@ def _bag_outcome(source: CohortSlide, future: "Future[Bag]") -> Outcome:
     try:
         return Outcome(source=source, bag=future.result())
     except SlideError as error:
-        return Outcome(source=source, failure=error)
+        # without its frames, which hold the future that holds the error: nothing waits for a sweep
+        return Outcome(source=source, failure=error.with_traceback(None))
     except OSError as error:
         if (known := machine_error(error, doing=f"reading {source.where}")) is not None:
             raise known from error

@@ -249,4 +249,5 @@ def failing(slide: SlideInHand) -> Iterator[None]:
     try:
         yield
     except (SlideError, OSError) as error:
-        slide.failure = failure_of(error, slide.source)
+        # its frames hold the slide, and the slide would hold them: a circle that keeps files open
+        slide.failure = failure_of(error, slide.source).with_traceback(None)
