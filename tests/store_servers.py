@@ -4,7 +4,7 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,13 +83,15 @@ def s3_bucket(name: str) -> Iterator[Bucket]:
 class FlakyLine:
     """A TCP line to a server that breaks ``drops`` times, each after ``after`` bytes came back.
 
-    ``passed`` counts what came back altogether.
+    ``passed`` counts what came back altogether; ``during`` is told so of each connection, as it
+    grows.
     """
 
     host: str
     port: int
     after: int = 1 << 62
     drops: int = 0
+    during: Callable[[int], None] | None = None
     dropped: int = 0
     passed: int = 0
     _listener: socket.socket = field(default_factory=socket.socket)
@@ -130,6 +132,8 @@ class FlakyLine:
                     self.dropped += 1
                     break
                 self.passed += len(came)
+                if self.during is not None:
+                    self.during(here)
                 near.sendall(came)
         for end in (near, far):
             with contextlib.suppress(OSError):
@@ -137,10 +141,11 @@ class FlakyLine:
 
 
 @contextmanager
-def flaky(host: str, port: int, *, after: int = 1 << 62, drops: int = 0) -> Iterator[
-    tuple[FlakyLine, str]
-]:  # fmt: skip
-    line = FlakyLine(host=host, port=port, after=after, drops=drops)
+def flaky(
+    host: str, port: int, *, after: int = 1 << 62, drops: int = 0,
+    during: Callable[[int], None] | None = None,
+) -> Iterator[tuple[FlakyLine, str]]:  # fmt: skip
+    line = FlakyLine(host=host, port=port, after=after, drops=drops, during=during)
     endpoint = line.start()
     try:
         yield line, endpoint
@@ -187,7 +192,7 @@ class _Refusing(_WithRanges):
     def do_GET(self) -> None:
         self.send_error(self.status)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 # the standard library calls it so
 
 
 @contextmanager

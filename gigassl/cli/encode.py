@@ -19,7 +19,7 @@ EXAMPLE = "Example: gigassl encode slides/ -o bank/ --augmentations 50 --tiles 2
 
 
 def encode_command(
-    source: opt.Source,
+    source: opt.SourceOrUrl,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder: one .h5 a slide, or the bank.")
     ],
@@ -97,6 +97,9 @@ def encode_command(
         bool,
         typer.Option("--dry-run", help="Only say what a bank needs.", rich_help_panel=BANK),
     ] = False,
+    storage_options: opt.StorageOptions = None,
+    cache_dir: opt.CacheDir = None,
+    cache_gb: opt.CacheGb = 50.0,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Encode slides into bags: one .h5 a slide with tile features and coordinates.
@@ -112,6 +115,7 @@ def encode_command(
     from gigassl.pipeline.progress import Reporter
     from gigassl.slides.cohort import read_cohort
     from gigassl.tiles.encoders import load_encoder
+    from gigassl.urls import place_of
 
     draws = _draws(
         augmentations, tiles=tiles, draw=draw, stain_jitter=stain_jitter, turn_tiles=turn_tiles,
@@ -124,6 +128,7 @@ def encode_command(
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
         overviews=overviews, variants=variants, engine=cluster,
+        stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
     )  # fmt: skip
     if cluster and draws is not None:
         raise SettingsError("a bank is written by one process; leave --engine ray away")
@@ -132,7 +137,7 @@ def encode_command(
             "--variants is for bags, --augmentations for a bank, whose tiles --turn-tiles turns; "
             "give one of the two"
         )
-    cohort = read_cohort(source, slide_dir=slide_dir)
+    cohort = read_cohort(place_of(source), slide_dir=slide_dir, stores=options.stores)
     encoder = load_encoder(
         tile_encoder or DEFAULT_ENCODER, backend=backend, device="cpu" if cluster else device,
         precision=precision, batch_size=batch_size,

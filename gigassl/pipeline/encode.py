@@ -23,7 +23,7 @@ log = logging.getLogger("gigassl")
 
 
 def encode(
-    source: Path | Cohort, folder: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
+    source: Path | str | Cohort, folder: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
     tiles: TileSettings | None = None, options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> EncodeResult:  # fmt: skip
@@ -34,7 +34,7 @@ def encode(
     the tiles in the seven other turned and mirrored variants of the slide.
 
     Args:
-        source: folder, file or CSV of slides (see ``read_cohort``).
+        source: folder, file or CSV of slides (see ``read_cohort``), or its URL.
         folder: where the bags go; with ``options.shard`` several runs share it.
         encoder: tile encoder, or a name that ``load_encoder`` knows.
         tiles: which pixels the tile encoder sees.
@@ -46,7 +46,7 @@ def encode(
     """
     options, progress = options or RunOptions(), progress or Silent()
     if not isinstance(source, Cohort):
-        source = read_cohort(source, slide_dir=options.slide_dir)
+        source = read_cohort(source, slide_dir=options.slide_dir, stores=options.stores)
     if any(is_bag(slide.path) for slide in source.slides):
         raise SettingsError("these are bags already; `gigassl embed` takes them as they are")
     if options.shard is not None:

@@ -64,7 +64,10 @@ def files_of(remote: RemoteFile, stores: Stores, *, stop: threading.Event) -> Sl
             )  # fmt: skip
         folder = folder_of(remote.url)
         others = _mirax(folder, name, stores) if suffix == ".mrxs" else _dicom(folder, stores)
-    return SlideFiles(main=PurePosixPath(name), files={**dict(others), PurePosixPath(name): main})
+    # asked one by one: some stores say another kind of tag in a listing
+    told = stores.described_all(file.url for _, file in others)
+    files = {at: file for (at, _), file in zip(others, told, strict=True)}
+    return SlideFiles(main=PurePosixPath(name), files={**files, PurePosixPath(name): main})
 
 
 def _mirax(folder: str, name: str, stores: Stores) -> list[tuple[PurePosixPath, RemoteFile]]:

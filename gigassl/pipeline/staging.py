@@ -71,7 +71,7 @@ class Staging:
             self._end()
 
     def local(self, source: CohortSlide) -> CohortSlide:
-        """The slide as a local file, once that is there; to be followed by ``done``.
+        """The slide as a local file, once that is there; call ``done`` when it is used no more.
 
         Raises:
             SlideError: it cannot be fetched, or is larger than the cache.
@@ -84,7 +84,11 @@ class Staging:
             future = self._copies.get(source.slide_id) or self._begin(source, source.remote)
             self._unasked.discard(source.slide_id)
             self._fetch_ahead()
-        return replace(source, path=future.result().main, remote=None)
+        try:
+            return replace(source, path=future.result().main, remote=None)
+        except BaseException:
+            self.done(source)
+            raise
 
     def done(self, source: CohortSlide) -> None:
         """Removes the copy of a slide, if there is one."""
