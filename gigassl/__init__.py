@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.needles import needle_curve as needle_curve
     from gigassl.pipeline.predict import PredictOptions as PredictOptions
     from gigassl.pipeline.predict import predict as predict
+    from gigassl.pipeline.preflight import estimate_embed as estimate_embed
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
     from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
     from gigassl.pipeline.pretrain import pretrain as pretrain
@@ -174,6 +175,7 @@ _HOME = {
     "encode": "gigassl.pipeline.encode",
     "encode_bank": "gigassl.pipeline.bank",
     "estimate_bank": "gigassl.pipeline.bank",
+    "estimate_embed": "gigassl.pipeline.preflight",
     "examine": "gigassl.pipeline.doctor",
     "explain": "gigassl.pipeline.explain",
     "fewshot": "gigassl.pipeline.fewshot",

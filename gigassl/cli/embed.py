@@ -7,9 +7,10 @@ import typer
 
 from gigassl.cli import cluster_options as ray
 from gigassl.cli import options as opt
-from gigassl.cli.result import finish_vectors
+from gigassl.cli.result import finish, finish_vectors
 
 if TYPE_CHECKING:
+    from gigassl.tiles.engine import TileEncoder
     from gigassl.vectors.ensemble import EnsembleSettings
 
 SLIDE_ENCODER = "Slide encoder"
@@ -81,19 +82,30 @@ def embed_command(
     storage_options: opt.StorageOptions = None,
     cache_dir: opt.CacheDir = None,
     cache_gb: opt.CacheGb = 50.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write nothing; open every slide, time three, and say what will fail and how "
+            "many tiles, hours and bytes it takes.",
+            rich_help_panel=opt.RUN,
+        ),
+    ] = False,
     allow_collapsed: opt.AllowCollapsed = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Embed slides (or bags): one Parquet row a slide.
 
     A rerun embeds only what is missing or has changed. Slides that fail
-    are listed in OUT.failures.csv, and the exit code is then 1.
+    are listed in OUT.failures.csv, and the exit code is then 1, as it is
+    with --dry-run where slides would fail.
     """
     from dataclasses import replace
 
     from gigassl.bags.prepare import TileSettings
     from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, embed
     from gigassl.pipeline.jobs import RunOptions
+    from gigassl.pipeline.preflight import estimate_embed
     from gigassl.pipeline.progress import Reporter
     from gigassl.pipeline.slide_encoding import slide_model, wanted_tiles
     from gigassl.slides.cohort import is_bag, read_cohort
@@ -117,27 +129,33 @@ def embed_command(
         views=_views(views, tiles_per_view=tiles_per_view, seed=seed),
     )
     cohort = read_cohort(place_of(source), slide_dir=slide_dir, stores=options.stores)
-    target = place_of(out)
-    if cohort.slides and is_bag(cohort.slides[0].path):
-        with Reporter() as progress:
-            result = embed(cohort, target, settings=settings, options=options, progress=progress)
-        finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
-    wanted = wanted_tiles(
-        settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px, preset=preset
-    )
-    encoder = load_encoder(
-        wanted.encoder or DEFAULT_ENCODER, backend=backend, device="cpu" if cluster else device,
-        precision=precision, batch_size=batch_size,
-    )  # fmt: skip
-    grid = opt.grid_settings(
-        encoder, preset=preset, tile_px=wanted.tile_px, target_mpp=wanted.mpp,
-        min_tissue=min_tissue, overlap_px=overlap_px, allow_upsampling=allow_upsampling,
-    )  # fmt: skip
-    tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+    encoder: TileEncoder | str = DEFAULT_ENCODER
+    if not (cohort.slides and is_bag(cohort.slides[0].path)):
+        wanted = wanted_tiles(
+            settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px,
+            preset=preset,
+        )  # fmt: skip
+        encoder = load_encoder(
+            wanted.encoder or DEFAULT_ENCODER, backend=backend, precision=precision,
+            device="cpu" if cluster and not dry_run else device, batch_size=batch_size,
+        )  # fmt: skip
+        grid = opt.grid_settings(
+            encoder, preset=preset, tile_px=wanted.tile_px, target_mpp=wanted.mpp,
+            min_tissue=min_tissue, overlap_px=overlap_px, allow_upsampling=allow_upsampling,
+        )  # fmt: skip
+        tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+        settings = replace(settings, tiles=tiles)
+    if dry_run:
+        with Reporter(what="slides opened") as progress:
+            estimate = estimate_embed(
+                cohort, place_of(out), encoder=encoder, settings=settings, options=options,
+                progress=progress,
+            )  # fmt: skip
+        finish(estimate, as_json=json)
     with Reporter() as progress:
         result = embed(
-            cohort, target, encoder=encoder, options=options, progress=progress,
-            settings=replace(settings, tiles=tiles),
+            cohort, place_of(out), encoder=encoder, settings=settings, options=options,
+            progress=progress,
         )  # fmt: skip
     finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
 

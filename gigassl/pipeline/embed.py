@@ -23,8 +23,16 @@ from gigassl.pipeline.failures import (
     save_failures,
     with_failures,
 )
+from gigassl.pipeline.forecast import ForetellingProgress, Timing
 from gigassl.pipeline.gate import VectorQuality, quality_of
-from gigassl.pipeline.jobs import BagJob, Job, RunOptions, known_inputs, provenance_of
+from gigassl.pipeline.jobs import (
+    BagJob,
+    Job,
+    RunOptions,
+    known_inputs,
+    known_sizes,
+    provenance_of,
+)
 from gigassl.pipeline.output import make_folder
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.places import Output, claimed_output
@@ -70,6 +78,7 @@ class EmbedResult:
         n_new, n_reused: slides embedded now, and rows kept from before.
         interrupted: the run was stopped by the user; what was done is kept.
         quality: of the vectors of a trained slide encoder; None for poolings and for few slides.
+        timing: seconds foretold and taken; None for few slides, and on a cluster.
     """
 
     out: Path | str
@@ -79,6 +88,7 @@ class EmbedResult:
     n_reused: int
     interrupted: bool = False
     quality: VectorQuality | None = None
+    timing: Timing | None = None
 
     def summary(self) -> dict[str, Any]:
         """The result in plain values, for ``--json``."""
@@ -89,6 +99,7 @@ class EmbedResult:
             "reused": self.n_reused,
             "interrupted": self.interrupted,
             "quality": None if self.quality is None else self.quality.summary(),
+            "timing": None if self.timing is None else self.timing.summary(),
             "failures": [asdict(failure) for failure in self.failures],
         }
 
@@ -200,15 +211,19 @@ class _Run:
         todo = self._todo()
         self.parts.drop(slide.slide_id for slide in todo)
         n_reused = len(self.cohort) - len(todo)
-        progress.started(len(todo))
+        # on a cluster many slides end together, and the time between two ends is no slide's own
+        sizes = {} if self.options.engine is not None else known_sizes(todo)
+        watched = ForetellingProgress(progress, sizes=sizes)
+        watched.started(len(todo))
         interrupted = False
-        outcomes = self.job.outcomes(todo, progress=progress)
+        outcomes = self.job.outcomes(todo, progress=watched)
         try:
             with closing(outcomes), ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
                 self._commit_all(outcomes, writer=writer)
         except KeyboardInterrupt:
             interrupted = True
-        return self._ended(n_reused=n_reused, interrupted=interrupted)
+        timing = None if interrupted else watched.ended()
+        return replace(self._ended(n_reused=n_reused, interrupted=interrupted), timing=timing)
 
     def _todo(self) -> list[CohortSlide]:
         """Slides without a row that still holds; says what it found."""

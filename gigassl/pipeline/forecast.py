@@ -15,8 +15,8 @@ log = logging.getLogger("gigassl")
 
 N_TIMED = 3
 LEVEL = 0.95
-_WORTH_FORETELLING = 6
-"""Fewer slides are over before their forecast would be of use."""
+_WORTH_FORETELLING = 4
+"""Fewer slides to come are over before their forecast would be of use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Forecast:
         """Whether a number lies in the interval; None without one."""
         if self.low is None or self.high is None:
             return None
-        return self.low <= actual <= self.high
+        return bool(self.low <= actual <= self.high)
 
 
 def mean_rate(rates: Sequence[float], *, shares: Sequence[float] = ()) -> Forecast:
@@ -96,9 +96,10 @@ class Timing:
 
 
 class ForetellingProgress:
-    """Passes progress on; after three slides it logs how long the run will take, by file sizes.
+    """Passes progress on; after a few slides it logs how long the run will take, by file sizes.
 
-    For runs that do one slide after another, where the time between two ends is a slide's own.
+    The first slide sets things up; the three after it are timed. For runs that do one slide after
+    another, where the time between two ends is a slide's own.
     """
 
     def __init__(self, inner: Progress, *, sizes: Mapping[str, float]) -> None:
@@ -123,25 +124,25 @@ class ForetellingProgress:
         self._inner.tiles_done(n_tiles)
 
     def slide_done(self, slide_id: str, *, failed: bool) -> None:
-        """Times a slide; foretells the rest when it is the third that did not fail."""
+        """Times a slide; foretells the rest after the fourth that did not fail."""
         self._inner.slide_done(slide_id, failed=failed)
         now = time.monotonic()
         size = self._sizes.pop(slide_id, 0.0)
-        if not failed and size > 0 and self._predicted is None:
+        if not failed and size > 0 and len(self._rates) <= N_TIMED:
             self._rates.append((now - self._last) / size)
+            if len(self._rates) == N_TIMED + 1:
+                self._foretell(self._rates[1:], elapsed=now - self._begin)
         self._last = now
-        if len(self._rates) == N_TIMED and self._predicted is None:
-            self._foretell(elapsed=now - self._begin)
 
-    def _foretell(self, *, elapsed: float) -> None:
+    def _foretell(self, rates: Sequence[float], *, elapsed: float) -> None:
         left = sum(self._sizes.values())
-        if len(self._sizes) + N_TIMED < _WORTH_FORETELLING or left <= 0:
+        if len(self._sizes) < _WORTH_FORETELLING or left <= 0:
             return
-        rate = mean_rate(self._rates, shares=[size / left for size in self._sizes.values()])
+        rate = mean_rate(rates, shares=[size / left for size in self._sizes.values()])
         ends = (None if end is None else elapsed + left * end for end in (rate.low, rate.high))
         low, high = ends
         self._predicted = Forecast(value=elapsed + left * rate.value, low=low, high=high)
-        log.info("foretold from the first %d slides: %s", N_TIMED, said(self._predicted))
+        log.info("foretold from the first slides: %s", said(self._predicted))
 
     def ended(self) -> Timing | None:
         """Logs and returns predicted against actual; None where nothing was foretold."""

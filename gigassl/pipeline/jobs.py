@@ -255,6 +255,15 @@ def known_inputs(slides: Sequence[CohortSlide], *, masks: Path | None) -> dict[s
     return found
 
 
+def known_sizes(slides: Sequence[CohortSlide]) -> dict[str, float]:
+    """Bytes of each slide's file; without those whose size cannot be had."""
+    found = {}
+    for slide in slides:
+        with suppress(SlideError, OSError):
+            found[slide.slide_id] = float(slide.n_bytes())
+    return found
+
+
 def _warn_of_other_mpp(encoder: EncoderFacts, tiles: TileSettings) -> None:
     expected, grid = encoder.record.mpp, tiles.grid
     if abs(grid.target_mpp / expected - 1) > grid.mpp_tolerance:

@@ -57,7 +57,7 @@ class Survey:
         tiles = np.array([float(n) for n in found.values()])
         rest = np.array([size for name, size in self.sizes.items() if name not in found])
         ratio = tiles.sum() / sizes.sum()
-        value = counted + ratio * rest.sum()
+        value = float(counted + ratio * rest.sum())
         if len(tiles) < 2:
             return Forecast(value=value)
         variance = ((tiles - ratio * sizes) ** 2).sum() / (len(tiles) - 1)

@@ -86,7 +86,7 @@ def time_slides(
         MachineError: disk, memory or file handles.
     """
     watch = _Watch()
-    kept: list[tuple[Outcome, Future[_Written]]] = []
+    kept: list[tuple[Outcome, Future[_Written | Failure]]] = []
     with (
         TemporaryDirectory() as folder,
         ThreadPoolExecutor(1, thread_name_prefix="write") as writer,
@@ -97,10 +97,9 @@ def time_slides(
             kept.append((outcome, written))
     slides, failures, dims = [], [], [0]
     for (outcome, future), mark in zip(kept, watch.marks, strict=True):
-        try:
-            done = future.result()
-        except SlideError as error:
-            failures.append(Failure.of(outcome.source, error))
+        done = future.result()
+        if isinstance(done, Failure):
+            failures.append(done)
             continue
         dims.append(done.dim)
         slides.append(_timed(outcome, mark, done))
@@ -206,14 +205,18 @@ def _shortened(prepare: Prepare, *, most: int) -> Prepare:
     return shortened
 
 
-def _write(outcome: Outcome, folder: Path, *, encoding: SlideEncoding) -> _Written:
+def _write(outcome: Outcome, folder: Path, *, encoding: SlideEncoding) -> _Written | Failure:
     """Writes row and bag of a slide."""
     if outcome.bag is None:
-        raise outcome.failure or SlideError("no features came back", stage="encode")
-    row = slide_row(outcome.source, outcome.bag, encoding=encoding, settings_digest="")
+        failure = outcome.failure or SlideError("no features came back", stage="encode")
+        return Failure.of(outcome.source, failure)
     table, bag = folder / "row.parquet", folder / "bag.h5"
+    try:
+        row = slide_row(outcome.source, outcome.bag, encoding=encoding, settings_digest="")
+        save_bag(outcome.bag, bag)
+    except SlideError as error:
+        return Failure.of(outcome.source, error)
     save_table(one_row(row, provenance={}), table)
-    save_bag(outcome.bag, bag)
     return _Written(
         dim=len(row.embedding), row_bytes=table.stat().st_size, bag_bytes=bag.stat().st_size
     )

@@ -128,15 +128,17 @@ def _made_again(
     rows: Sequence[SlideRow], sources: Sequence[CohortSlide], *, made: Rebuilt, progress: Progress
 ) -> Iterator[VerifiedRow]:
     progress.started(len(rows))
+    by_id = {row.slide_id: row for row in rows}
     with closing(made.job.outcomes(sources, progress=progress)) as outcomes:
-        for row, outcome in zip(rows, outcomes, strict=True):
-            yield _verdict(row, outcome, made=made)
+        for outcome in outcomes:
+            yield _verdict(by_id[outcome.source.slide_id], outcome, made=made)
 
 
 def _verdict(row: SlideRow, outcome: Outcome, *, made: Rebuilt) -> VerifiedRow:
+    if outcome.bag is None:
+        reason = "no features came back" if outcome.failure is None else outcome.failure.reason
+        return VerifiedRow(slide_id=row.slide_id, verdict="unreadable", reason=reason)
     try:
-        if outcome.bag is None:
-            raise outcome.failure or SlideError("no features came back", stage="encode")
         again = slide_row(
             outcome.source, outcome.bag, encoding=made.encoding, settings_digest=row.settings_digest
         )
