@@ -175,6 +175,14 @@ class Stores:
         """
         self._insisting(url, lambda system: system.put_file(str(local), url))
 
+    def write(self, content: bytes, url: str) -> None:
+        """Stores a small file; it appears whole.
+
+        Raises:
+            StoreError: refused, or out of reach after several attempts.
+        """
+        self._insisting(url, lambda system: system.pipe_file(url, content))
+
     def get(self, wanted: Mapping[str, Path]) -> None:
         """Downloads many files, each to its path; one that is absent is left out.
 

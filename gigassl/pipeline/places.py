@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from gigassl.errors import SettingsError
 from gigassl.files import MachineError
+from gigassl.pipeline.lease import Lease
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.run_folder import RunFolder
 from gigassl.store_errors import StoreError
@@ -59,6 +60,7 @@ class StorePlace:
     folder: Path
     url: str
     stores: Stores
+    lease: Lease | None = None
 
     def shown(self, path: Path) -> str:
         """Its URL."""
@@ -68,10 +70,13 @@ class StorePlace:
         """Uploads a file; in the store it appears whole.
 
         Raises:
+            BusyError: another run has taken over.
             MachineError: the store does not take it.
         """
         url = self._url_of(path)
         with _unusable(f"cannot write {shown(url)}"):
+            if self.lease is not None:
+                self.lease.check()
             self.stores.put(path, url)
 
     def gone(self, paths: Iterable[Path]) -> None:
@@ -143,12 +148,25 @@ def claimed_output(out: Path | str, settings: StoreSettings) -> Iterator[Output]
     name = name_of(out)
     folder = RunFolder(settings.cache_dir)
     try:
-        place = StorePlace(folder=folder.path, url=folder_of(out), stores=Stores(settings))
-        with claimed(folder.path / name):
+        stores, store = Stores(settings), folder_of(out)
+        with _leased(stores, joined(store, f"{name}.lease"), folder=folder) as lease:
+            place = StorePlace(folder=folder.path, url=store, stores=stores, lease=lease)
             place.bring([name, *place.names_below(parts_name(name))])
             yield Output(path=folder.path / name, place=place)
     finally:
         folder.remove()
+
+
+@contextmanager
+def _leased(stores: Stores, url: str, *, folder: RunFolder) -> Iterator[Lease]:
+    with _unusable(f"cannot claim {shown(url)}"):
+        lease = Lease(stores, url, of_the_dead=folder.notes_of_the_dead)
+    folder.note(lease.token)
+    try:
+        yield lease
+    finally:
+        with _unusable(f"cannot give up {shown(url)}"):
+            lease.release()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from gigassl.files import MachineError, machine_error
 
 PREFIX = "gigassl-run-"
-_LOCK = ".lock"
+_LOCK, _NOTE = ".lock", ".note"
 
 
 class RunFolder:
@@ -18,6 +18,7 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        notes_of_the_dead: what killed processes had noted in theirs.
 
     Raises:
         MachineError: it cannot be made.
@@ -27,13 +28,17 @@ class RunFolder:
         try:
             below = Path(tempfile.gettempdir()) if parent is None else parent
             below.mkdir(parents=True, exist_ok=True)
-            _clear_dead(below)
+            self.notes_of_the_dead = _clear_dead(below)
             self.path, self._lock = _locked_folder(below)
         except OSError as error:
             doing = f"cannot make a folder for temporary files in {below}"
             known = machine_error(error, doing=doing)
             raise known or MachineError(f"{doing}: {error.strerror}") from error
         self._remove = weakref.finalize(self, _removed, self.path, self._lock)
+
+    def note(self, text: str) -> None:
+        """Leaves a word for the next process, should this one be killed."""
+        (self.path / _NOTE).write_text(text, encoding="utf-8")
 
     def remove(self) -> None:
         """Removes the folder with all that is in it."""
@@ -53,8 +58,9 @@ def _locked_folder(parent: Path) -> tuple[Path, FileLock]:
         lock.release()
 
 
-def _clear_dead(parent: Path) -> None:
-    """Removes folders whose process is gone: the system has released their lock."""
+def _clear_dead(parent: Path) -> list[str]:
+    """Removes folders whose process is gone, as their lock says; returns what was noted there."""
+    notes = []
     for folder in parent.glob(f"{PREFIX}*"):
         lock = FileLock(folder / _LOCK)
         if not (folder / _LOCK).exists():
@@ -63,7 +69,10 @@ def _clear_dead(parent: Path) -> None:
             lock.acquire(timeout=0)
         except (Timeout, OSError):
             continue  # alive, or another user's
+        if (folder / _NOTE).is_file():
+            notes.append((folder / _NOTE).read_text(encoding="utf-8", errors="replace"))
         _removed(folder, lock)
+    return notes
 
 
 def _removed(folder: Path, lock: FileLock) -> None:
