@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gigassl.errors import SettingsError
 from gigassl.store_errors import Patience, StoreError, told
-from gigassl.urls import WEB, joined, name_of, protocol_of, shown
+from gigassl.urls import WEB, folder_of, joined, name_of, protocol_of, shown
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -140,6 +141,18 @@ class Stores:
             return [_remote_file(joined(url, at), below[at]) for at in sorted(below) if at]
 
         return self._insisting(url, ask)
+
+    def matching(self, url: str) -> list[str]:
+        """URLs of files that ``*`` in a URL may stand for, sorted; the URL itself without ``*``.
+
+        Raises:
+            StoreError: out of reach, or no permission.
+        """
+        start, sign, _ = url.partition("*")
+        if not sign:
+            return [url]
+        names = [file.url for file in self.listed(folder_of(start))]
+        return [name for name in names if fnmatchcase(name, url)]
 
     def read(self, url: str) -> bytes:
         """All bytes of a small file.

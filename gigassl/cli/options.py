@@ -164,7 +164,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def store_settings(
-    options: str | None, *, cache_dir: Path | None, cache_gb: float
+    options: str | None, *, cache_dir: Path | None = None, cache_gb: float = 50.0
 ) -> "StoreSettings":
     """How stores are reached.
 

@@ -20,7 +20,6 @@ from gigassl.pipeline.failures import (
     Failure,
     failures_path,
     missing_files,
-    save_failures,
     with_failures,
 )
 from gigassl.pipeline.forecast import ForetellingProgress, Timing
@@ -35,7 +34,7 @@ from gigassl.pipeline.jobs import (
 )
 from gigassl.pipeline.output import make_folder
 from gigassl.pipeline.parts import Parts
-from gigassl.pipeline.places import Output, claimed_output
+from gigassl.pipeline.places import Output, claimed_output, keep_failures
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
@@ -189,7 +188,7 @@ class _Run:
         options: RunOptions,
     ) -> None:  # fmt: skip
         self.cohort, self.out, self.job, self.options = cohort, output.path, job, options
-        self.place = output.place
+        self.output, self.place = output, output.place
         self.encoding, self.n_new = encoding, 0
         record = {**job.settings, "slide_encoder": encoding.settings}
         self.parts = Parts(
@@ -289,7 +288,7 @@ class _Run:
             log.info("%s keeps its earlier rows; run again to finish the new ones", where)
         else:
             table = self.parts.merge()
-        self._list_failures(failures_path(self.out))
+        keep_failures(self.failures, self.output)
         return EmbedResult(
             out=self.out,
             table=table,
@@ -299,10 +298,3 @@ class _Run:
             interrupted=interrupted,
             quality=quality_of(table),
         )
-
-    def _list_failures(self, path: Path) -> None:
-        save_failures(self.failures, path)
-        if self.failures:
-            self.place.keep(path)
-        else:
-            self.place.gone([path])

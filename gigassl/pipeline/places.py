@@ -1,6 +1,6 @@
 """Where the files of a run are safe: in their local folder, or in a store behind it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from gigassl.errors import SettingsError
 from gigassl.files import MachineError
+from gigassl.pipeline.failures import Failure, failures_path, save_failures
 from gigassl.pipeline.lease import Lease
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.run_folder import RunFolder
@@ -158,6 +159,53 @@ def claimed_output(out: Path | str, settings: StoreSettings) -> Iterator[Output]
 
 
 @contextmanager
+def brought(
+    places: Sequence[Path | str], settings: StoreSettings, *,
+    beside: Callable[[Path], Path] | None = None,
+) -> Iterator[list[Path]]:  # fmt: skip
+    """Local paths of files; those at URLs are downloaded for as long as this is open.
+
+    Args:
+        places: paths and URLs; ``*`` in a URL stands for any letters.
+        beside: names a file that is brought along with each, where there is one.
+
+    Raises:
+        SettingsError: there is no such file at a URL.
+        MachineError: a store is out of reach.
+    """
+    if all(isinstance(place, Path) for place in places):
+        yield [place for place in places if isinstance(place, Path)]
+        return
+    stores, folder = Stores(settings), RunFolder(settings.cache_dir)
+    try:
+        found: list[Path] = []
+        for place in places:
+            if isinstance(place, Path):
+                found.append(place)
+                continue
+            with _unusable(f"cannot read {shown(place)}"):
+                urls = stores.matching(place)
+            if not urls:
+                raise SettingsError(f"no such file: {shown(place)}")
+            found += [_brought_one(url, folder.path / str(k + len(found)), stores, beside=beside)
+                      for k, url in enumerate(urls)]  # fmt: skip
+        yield found
+    finally:
+        folder.remove()
+
+
+def _brought_one(
+    url: str, folder: Path, stores: Stores, *, beside: Callable[[Path], Path] | None
+) -> Path:
+    local = folder / name_of(url)
+    names = [local.name] if beside is None else [local.name, beside(local).name]
+    StorePlace(folder=folder, url=folder_of(url), stores=stores).bring(names)
+    if not local.is_file():
+        raise SettingsError(f"no such file: {shown(url)}")
+    return local
+
+
+@contextmanager
 def _leased(stores: Stores, url: str, *, folder: RunFolder) -> Iterator[Lease]:
     with _unusable(f"cannot claim {shown(url)}"):
         lease = Lease(stores, url, of_the_dead=folder.notes_of_the_dead)
@@ -178,6 +226,20 @@ def _unusable(doing: str) -> Iterator[None]:
         raise MachineError(
             f"{doing}: {error.reason}; what was written before is safe, run again to go on"
         ) from error
+
+
+def keep_failures(failures: Iterable[Failure], output: Output) -> None:
+    """Lists failures beside an output; without any, an older list is removed.
+
+    Raises:
+        MachineError: the list cannot be written.
+    """
+    path = failures_path(output.path)
+    save_failures(failures, path)
+    if path.is_file():
+        output.place.keep(path)
+    else:
+        output.place.gone([path])
 
 
 def parts_name(name: str) -> str:
