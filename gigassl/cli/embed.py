@@ -1,6 +1,5 @@
 """``gigassl embed``: the main job."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,8 +64,8 @@ def embed_command(
     scaled_dct: opt.ScaledDct = False,
     overviews: opt.Overviews = None,
     keep_bags: Annotated[
-        Path | None,
-        typer.Option(help="Folder to keep the bags in as well.", rich_help_panel=opt.RUN),
+        str | None,
+        typer.Option(help="Folder, or URL, to keep the bags in as well.", rich_help_panel=opt.RUN),
     ] = None,
     slide_dir: opt.SlideDir = None,
     coords_unit: opt.BagCoordsUnit = None,
@@ -91,6 +90,14 @@ def embed_command(
             rich_help_panel=opt.RUN,
         ),
     ] = False,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            help="What --dry-run --json printed before: the log then ends with predicted against "
+            "actual.",
+            rich_help_panel=opt.RUN,
+        ),
+    ] = None,
     allow_collapsed: opt.AllowCollapsed = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
@@ -104,6 +111,7 @@ def embed_command(
 
     from gigassl.bags.prepare import TileSettings
     from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, embed
+    from gigassl.pipeline.forecast import read_expected
     from gigassl.pipeline.jobs import RunOptions
     from gigassl.pipeline.preflight import estimate_embed
     from gigassl.pipeline.progress import Reporter
@@ -119,9 +127,10 @@ def embed_command(
     )  # fmt: skip
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
-        keep_bags=keep_bags, overviews=overviews, bag_encoder=tile_encoder, coords_unit=coords_unit,
+        keep_bags=keep_bags and place_of(keep_bags), overviews=overviews,
+        bag_encoder=tile_encoder, coords_unit=coords_unit,
         stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
-        engine=cluster,
+        engine=cluster, expected=read_expected(expected) if expected else None,
     )  # fmt: skip
     settings = EmbedSettings(
         tiles=TileSettings(default_mpp=slide_mpp),

@@ -14,7 +14,6 @@ from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import combined
 from gigassl.evaluate.vector_set import FIRST_BLOCK
-from gigassl.files import clear_leftovers
 from gigassl.pipeline.engines import encoding_job
 from gigassl.pipeline.failures import (
     Failure,
@@ -32,9 +31,8 @@ from gigassl.pipeline.jobs import (
     known_sizes,
     provenance_of,
 )
-from gigassl.pipeline.output import make_folder
+from gigassl.pipeline.outputs import Output, claimed_output, keep_failures, kept_bags
 from gigassl.pipeline.parts import Parts
-from gigassl.pipeline.places import Output, claimed_output, keep_failures
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
@@ -77,7 +75,7 @@ class EmbedResult:
         n_new, n_reused: slides embedded now, and rows kept from before.
         interrupted: the run was stopped by the user; what was done is kept.
         quality: of the vectors of a trained slide encoder; None for poolings and for few slides.
-        timing: seconds foretold and taken; None for few slides, and on a cluster.
+        timing: foretold against taken; without a dry run None for few slides and on a cluster.
     """
 
     out: Path | str
@@ -147,15 +145,17 @@ def embed(
         index, of = options.shard
         source = source.shard(index, of=of)
         out = beside(out, lambda path: shard_path(path, index, of=of))
-    with claimed_output(out, options.stores) as output:
-        if options.keep_bags is not None:
-            make_folder(options.keep_bags)
-            clear_leftovers(options.keep_bags, {f"{s.slide_id}.h5" for s in source.slides})
-        with _job(source, encoder=encoder, settings=settings, options=options) as job:
-            if job.gives is not None:
-                encoding.check(job.gives)
-            run = _Run(source, output, job=job, encoding=encoding, options=options)
-            return replace(run.carry_out(progress or Silent()), out=out)
+    names = [slide.slide_id for slide in source.slides]
+    with (
+        claimed_output(out, options.stores) as output,
+        kept_bags(options.keep_bags, options.stores, slide_ids=names) as bags,
+        _job(source, encoder=encoder, settings=settings, options=options) as job,
+    ):
+        if job.gives is not None:
+            encoding.check(job.gives)
+        where = replace(output, bags=bags)
+        run = _Run(source, where, job=job, encoding=encoding, options=options)
+        return replace(run.carry_out(progress or Silent()), out=out)
 
 
 def shard_path(out: Path, index: int, *, of: int) -> Path:
@@ -212,7 +212,7 @@ class _Run:
         n_reused = len(self.cohort) - len(todo)
         # on a cluster many slides end together, and the time between two ends is no slide's own
         sizes = {} if self.options.engine is not None else known_sizes(todo)
-        watched = ForetellingProgress(progress, sizes=sizes)
+        watched = ForetellingProgress(progress, sizes=sizes, expected=self.options.expected)
         watched.started(len(todo))
         interrupted = False
         outcomes = self.job.outcomes(todo, progress=watched)
@@ -274,8 +274,10 @@ class _Run:
                 outcome.source, outcome.bag, encoding=self.encoding,
                 settings_digest=self.parts.settings_digest,
             )  # fmt: skip
-            if self.options.keep_bags is not None:
-                save_bag(outcome.bag, self.options.keep_bags / f"{row.slide_id}.h5")
+            if self.output.bags is not None:
+                path = self.output.bags.path / f"{row.slide_id}.h5"
+                save_bag(outcome.bag, path)
+                self.output.bags.place.hand_over(path)
             self.parts.commit(row)
         except SlideError as error:
             return Failure.of(outcome.source, error)

@@ -18,6 +18,7 @@ from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import PRETRAINED_ON, counted
+from gigassl.pipeline.forecast import Expected
 from gigassl.pipeline.opening import Opening, RunFacts
 from gigassl.pipeline.progress import Progress
 from gigassl.pipeline.ray_settings import RayEngine
@@ -45,7 +46,7 @@ class RunOptions:
         shard: (i, n): only part i of n of the cohort, for job arrays.
         slide_dir: where the slides of a table without paths lie.
         masks: folder of tissue masks ``<slide_id>.png`` / ``.geojson`` to use instead of detection.
-        keep_bags: folder to write the bags to as well.
+        keep_bags: folder, or its URL, to write the bags to as well.
         overviews: folder for a PNG per slide with tissue contour and kept tiles.
         bag_encoder: name of the tile encoder of foreign bags whose file does not say it.
         coords_unit: unit of the coordinates of foreign bags without one: "um" or "px".
@@ -53,19 +54,21 @@ class RunOptions:
         variants: encode the eight turned and mirrored variants of each slide, or read those that
             its bag holds, instead of the slide as it lies only.
         engine: the Ray cluster that encodes the slides; None: this process does.
+        expected: what a dry run foretold; the log ends with it against what the run took.
     """
 
     workers: int | None = None
     shard: tuple[int, int] | None = None
     slide_dir: Path | None = None
     masks: Path | None = None
-    keep_bags: Path | None = None
+    keep_bags: Path | str | None = None
     overviews: Path | None = None
     bag_encoder: str | None = None
     coords_unit: CoordsUnit | None = None
     stores: StoreSettings = field(default_factory=StoreSettings)
     variants: bool = False
     engine: RayEngine | None = None
+    expected: Expected | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

@@ -7,7 +7,8 @@ from gigassl.errors import SettingsError
 from gigassl.pipeline.embed import EmbedResult
 from gigassl.pipeline.failures import failures_path, read_failures
 from gigassl.pipeline.gate import quality_of
-from gigassl.pipeline.places import brought, claimed_output, keep_failures
+from gigassl.pipeline.outputs import claimed_output, keep_failures
+from gigassl.pipeline.places import brought
 from gigassl.stores import StoreSettings
 from gigassl.vectors.merge import merge_tables
 from gigassl.vectors.table import open_table, save_table

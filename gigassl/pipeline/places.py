@@ -8,13 +8,12 @@ from typing import Protocol, runtime_checkable
 
 from gigassl.errors import SettingsError
 from gigassl.files import MachineError
-from gigassl.pipeline.failures import Failure, failures_path, save_failures
 from gigassl.pipeline.lease import Lease
-from gigassl.pipeline.output import claimed, make_folder
+from gigassl.pipeline.output import make_folder
 from gigassl.pipeline.run_folder import RunFolder
 from gigassl.store_errors import StoreError
 from gigassl.stores import Stores, StoreSettings
-from gigassl.urls import WEB, folder_of, joined, name_of, protocol_of, shown
+from gigassl.urls import folder_of, joined, name_of, shown
 
 
 @runtime_checkable
@@ -26,6 +25,13 @@ class Place(Protocol):
 
     def keep(self, path: Path) -> None:
         """Makes a file safe that has just been written, whole.
+
+        Raises:
+            MachineError: it cannot be.
+        """
+
+    def hand_over(self, path: Path) -> None:
+        """Makes a file safe that is read here no more.
 
         Raises:
             MachineError: it cannot be.
@@ -48,6 +54,9 @@ class LocalPlace:
         return str(path)
 
     def keep(self, path: Path) -> None:
+        """Nothing is left to do."""
+
+    def hand_over(self, path: Path) -> None:
         """Nothing is left to do."""
 
     def gone(self, paths: Iterable[Path]) -> None:
@@ -75,10 +84,19 @@ class StorePlace:
             MachineError: the store does not take it.
         """
         url = self._url_of(path)
-        with _unusable(f"cannot write {shown(url)}"):
+        with unusable(f"cannot write {shown(url)}"):
             if self.lease is not None:
                 self.lease.check()
             self.stores.put(path, url)
+
+    def hand_over(self, path: Path) -> None:
+        """Uploads a file and removes it here.
+
+        Raises:
+            MachineError: the store does not take it.
+        """
+        self.keep(path)
+        path.unlink()
 
     def gone(self, paths: Iterable[Path]) -> None:
         """Removes files from the store.
@@ -86,7 +104,7 @@ class StorePlace:
         Raises:
             MachineError: the store refuses.
         """
-        with _unusable(f"cannot remove files of {shown(self.url)}"):
+        with unusable(f"cannot remove files of {shown(self.url)}"):
             self.stores.remove([self._url_of(path) for path in paths])
 
     def bring(self, names: Iterable[str]) -> None:
@@ -98,7 +116,7 @@ class StorePlace:
         wanted = {joined(self.url, name): self.folder / name for name in names}
         for folder in {path.parent for path in wanted.values()}:
             make_folder(folder)
-        with _unusable(f"cannot read {shown(self.url)}"):
+        with unusable(f"cannot read {shown(self.url)}"):
             self.stores.get(wanted)
 
     def names_below(self, name: str) -> list[str]:
@@ -108,54 +126,12 @@ class StorePlace:
             MachineError: the store is out of reach.
         """
         folder = joined(self.url, name)
-        with _unusable(f"cannot read {shown(folder)}"):
+        with unusable(f"cannot read {shown(folder)}"):
             found = self.stores.listed(folder)
         return [f"{name}/{file.name}" for file in found]
 
     def _url_of(self, path: Path) -> str:
         return joined(self.url, path.relative_to(self.folder).as_posix())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """A claimed output.
-
-    Attributes:
-        path: the local file to write.
-        place: makes it, and what is written beside it, safe.
-    """
-
-    path: Path
-    place: Place
-
-
-@contextmanager
-def claimed_output(out: Path | str, settings: StoreSettings) -> Iterator[Output]:
-    """Holds the lock of an output while inside; one in a store is written through a local folder.
-
-    What an earlier run left in the store (the file, its parts) lies in that folder at the start.
-
-    Raises:
-        BusyError: another run holds it.
-        SettingsError: a URL that cannot be written to.
-        MachineError: the folder cannot be written to, or the store is out of reach.
-    """
-    if isinstance(out, Path):
-        with claimed(out):
-            yield Output(path=out, place=LocalPlace())
-        return
-    if protocol_of(out) in WEB:
-        raise SettingsError(f"a web server takes no files; -o {shown(out)} must be a path or s3://")
-    name = name_of(out)
-    folder = RunFolder(settings.cache_dir)
-    try:
-        stores, store = Stores(settings), folder_of(out)
-        with _leased(stores, joined(store, f"{name}.lease"), folder=folder) as lease:
-            place = StorePlace(folder=folder.path, url=store, stores=stores, lease=lease)
-            place.bring([name, *place.names_below(parts_name(name))])
-            yield Output(path=folder.path / name, place=place)
-    finally:
-        folder.remove()
 
 
 @contextmanager
@@ -183,7 +159,7 @@ def brought(
             if isinstance(place, Path):
                 found.append(place)
                 continue
-            with _unusable(f"cannot read {shown(place)}"):
+            with unusable(f"cannot read {shown(place)}"):
                 urls = stores.matching(place)
             if not urls:
                 raise SettingsError(f"no such file: {shown(place)}")
@@ -206,19 +182,7 @@ def _brought_one(
 
 
 @contextmanager
-def _leased(stores: Stores, url: str, *, folder: RunFolder) -> Iterator[Lease]:
-    with _unusable(f"cannot claim {shown(url)}"):
-        lease = Lease(stores, url, of_the_dead=folder.notes_of_the_dead)
-    folder.note(lease.token)
-    try:
-        yield lease
-    finally:
-        with _unusable(f"cannot give up {shown(url)}"):
-            lease.release()
-
-
-@contextmanager
-def _unusable(doing: str) -> Iterator[None]:
+def unusable(doing: str) -> Iterator[None]:
     """A store that does not take or give results stops the run; no slide is at fault."""
     try:
         yield
@@ -226,20 +190,6 @@ def _unusable(doing: str) -> Iterator[None]:
         raise MachineError(
             f"{doing}: {error.reason}; what was written before is safe, run again to go on"
         ) from error
-
-
-def keep_failures(failures: Iterable[Failure], output: Output) -> None:
-    """Lists failures beside an output; without any, an older list is removed.
-
-    Raises:
-        MachineError: the list cannot be written.
-    """
-    path = failures_path(output.path)
-    save_failures(failures, path)
-    if path.is_file():
-        output.place.keep(path)
-    else:
-        output.place.gone([path])
 
 
 def parts_name(name: str) -> str:

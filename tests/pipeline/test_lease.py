@@ -9,7 +9,7 @@ import pytest
 
 from gigassl.pipeline.lease import Lease, LeaseSettings
 from gigassl.pipeline.output import BusyError
-from gigassl.pipeline.places import claimed_output
+from gigassl.pipeline.outputs import claimed_output
 from gigassl.pipeline.run_folder import RunFolder
 from gigassl.stores import Stores, StoreSettings
 
