@@ -86,8 +86,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.synth_nic import synth_nic as synth_nic
     from gigassl.pipeline.task_subsets import TaskSubsetsSettings as TaskSubsetsSettings
     from gigassl.pipeline.task_subsets import task_subsets as task_subsets
-    from gigassl.pipeline.verify import VerifyOptions as VerifyOptions
     from gigassl.pipeline.verify import verify as verify
+    from gigassl.pipeline.verify_settings import VerifyOptions as VerifyOptions
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.digit_layout import DigitSlideSettings as DigitSlideSettings
@@ -164,7 +164,7 @@ _HOME = {
     "TilePretrainSettings": "gigassl.tiles.pretrain.settings",
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
-    "VerifyOptions": "gigassl.pipeline.verify",
+    "VerifyOptions": "gigassl.pipeline.verify_settings",
     "ViewSettings": "gigassl.vectors.views",
     "compare_files": "gigassl.pipeline.compare",
     "demo": "gigassl.pipeline.demo",

@@ -1,5 +1,6 @@
 """``gigassl embed``: the main job."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -14,7 +14,8 @@ EXAMPLE = "Example: gigassl verify vectors.parquet --slides slides/ --sample 20"
 def verify_command(
     vectors: Annotated[Path, typer.Argument(help="Table of slide vectors.")],
     slides: Annotated[
-        Path, typer.Option(help="Folder, file or CSV of the slides, or of bags of them.")
+        str,
+        typer.Option(help="Folder, file or CSV of the slides, or of bags of them; or its URL."),
     ],
     sample: Annotated[int, typer.Option(help="Rows to make again, at random.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Decides which rows.", min=0)] = 0,
@@ -38,6 +39,9 @@ def verify_command(
     slide_dir: opt.SlideDir = None,
     coords_unit: opt.BagCoordsUnit = None,
     workers: opt.Workers = None,
+    storage_options: opt.StorageOptions = None,
+    cache_dir: opt.CacheDir = None,
+    cache_gb: opt.CacheGb = 50.0,
     json: opt.Json = False,
 ) -> None:
     """Verify a table: embed a random sample of its slides again and compare.
@@ -47,15 +51,18 @@ def verify_command(
     differ, slides are missing, or a setting changed, which the output names.
     """
     from gigassl.pipeline.progress import Reporter
-    from gigassl.pipeline.verify import VerifyOptions, verify
+    from gigassl.pipeline.verify import verify
+    from gigassl.pipeline.verify_settings import VerifyOptions
+    from gigassl.urls import place_of
 
     options = VerifyOptions(
         sample=sample, seed=seed, device=device, workers=workers, slide_dir=slide_dir, masks=masks,
         coords_unit=coords_unit,
+        stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
     )  # fmt: skip
     with Reporter() as progress:
         result = verify(
-            vectors, slides, encoder=tile_encoder, slide_encoder=slide_encoder, options=options,
-            progress=progress,
+            vectors, place_of(slides), encoder=tile_encoder, slide_encoder=slide_encoder,
+            options=options, progress=progress,
         )  # fmt: skip
     finish(result, as_json=json)

@@ -1,14 +1,17 @@
 """How long a run will take, from the rates of a few slides; and whether it did."""
 
+import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from scipy.stats import t as student
 
+from gigassl.errors import SettingsError
 from gigassl.pipeline.progress import Progress, clock
 
 log = logging.getLogger("gigassl")
@@ -76,23 +79,72 @@ def said(forecast: Forecast) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a dry run foretold of a run: slides to do, their tiles, and seconds for them."""
+
+    n_slides: int
+    n_tiles: Forecast
+    seconds: Forecast
+
+
+def read_expected(path: Path) -> Expected:
+    """Reads what ``gigassl embed --dry-run --json`` printed.
+
+    Raises:
+        SettingsError: no such file, something else, or a dry run that could time no slide.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Expected(
+            n_slides=int(found["n_slides"]),
+            n_tiles=Forecast(**found["n_tiles"]),
+            seconds=Forecast(**found["seconds"]),
+        )
+    except OSError as error:
+        raise SettingsError(f"--expected {path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"--expected {path} is not what a dry run foretold; write it with `gigassl embed … "
+            f"--dry-run --json > {path.name}`"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a run was foretold, and what it took, in seconds."""
+    """What a run was foretold, and what it took.
+
+    Attributes:
+        predicted: seconds.
+        seconds: that it took.
+        by: who foretold it.
+        n_slides, n_tiles: that were done.
+        expected: the dry run, where that foretold it.
+    """
 
     predicted: Forecast
     seconds: float
+    by: Literal["first slides", "dry run"]
+    n_slides: int
+    n_tiles: int
+    expected: Expected | None = None
 
     def summary(self) -> dict[str, Any]:
         """The timing in plain values, for ``--json``."""
-        found = {f"predicted_{name}": value for name, value in asdict(self.predicted).items()}
-        inside = self.predicted.holds(self.seconds)
-        return {**found, "seconds": self.seconds, "inside_interval": inside}
+        found = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**found, "inside_interval": self.predicted.holds(self.seconds)}
 
     def sentence(self) -> str:
         """Predicted against actual."""
         inside = self.predicted.holds(self.seconds)
         verdict = {True: ", inside", False: ", outside", None: ""}[inside]
-        return f"it took {clock(self.seconds)}{verdict}; foretold: {said(self.predicted)}"
+        took = f"it took {clock(self.seconds)}{verdict}; the {self.by} foretold "
+        if self.expected is None:
+            return f"{took}{said(self.predicted)}"
+        tiles, slides = self.expected.n_tiles.value, self.expected.n_slides
+        return (
+            f"{took}{said(self.predicted)}, for {slides:,} slides of {tiles:,.0f} tiles "
+            f"(done: {self.n_slides:,} of {self.n_tiles:,})"
+        )
 
 
 class ForetellingProgress:
@@ -102,17 +154,21 @@ class ForetellingProgress:
     another, where the time between two ends is a slide's own.
     """
 
-    def __init__(self, inner: Progress, *, sizes: Mapping[str, float]) -> None:
+    def __init__(
+        self, inner: Progress, *, sizes: Mapping[str, float], expected: Expected | None = None
+    ) -> None:
         """Watches a run.
 
         Args:
             inner: told everything too.
             sizes: bytes of each slide that is to do.
+            expected: what a dry run foretold, which then counts instead.
         """
-        self._inner, self._sizes = inner, dict(sizes)
+        self._inner, self._sizes, self._expected = inner, dict(sizes), expected
         self._rates: list[float] = []
         self._begin = self._last = time.monotonic()
-        self._predicted: Forecast | None = None
+        self._n_slides = self._n_tiles = 0
+        self._predicted = None if expected is None else expected.seconds
 
     def started(self, n_slides: int) -> None:
         """Starts the clock."""
@@ -120,12 +176,14 @@ class ForetellingProgress:
         self._inner.started(n_slides)
 
     def tiles_done(self, n_tiles: int) -> None:
-        """Only passes it on."""
+        """Counts them."""
+        self._n_tiles += n_tiles
         self._inner.tiles_done(n_tiles)
 
     def slide_done(self, slide_id: str, *, failed: bool) -> None:
         """Times a slide; foretells the rest after the fourth that did not fail."""
         self._inner.slide_done(slide_id, failed=failed)
+        self._n_slides += 1
         now = time.monotonic()
         size = self._sizes.pop(slide_id, 0.0)
         if not failed and size > 0 and len(self._rates) <= N_TIMED:
@@ -136,7 +194,7 @@ class ForetellingProgress:
 
     def _foretell(self, rates: Sequence[float], *, elapsed: float) -> None:
         left = sum(self._sizes.values())
-        if len(self._sizes) < _WORTH_FORETELLING or left <= 0:
+        if self._predicted is not None or len(self._sizes) < _WORTH_FORETELLING or left <= 0:
             return
         rate = mean_rate(rates, shares=[size / left for size in self._sizes.values()])
         ends = (None if end is None else elapsed + left * end for end in (rate.low, rate.high))
@@ -148,6 +206,10 @@ class ForetellingProgress:
         """Logs and returns predicted against actual; None where nothing was foretold."""
         if self._predicted is None:
             return None
-        timing = Timing(predicted=self._predicted, seconds=time.monotonic() - self._begin)
+        timing = Timing(
+            predicted=self._predicted, seconds=time.monotonic() - self._begin,
+            by="first slides" if self._expected is None else "dry run", n_slides=self._n_slides,
+            n_tiles=self._n_tiles, expected=self._expected,
+        )  # fmt: skip
         log.info(timing.sentence())
         return timing

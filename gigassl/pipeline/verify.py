@@ -1,19 +1,24 @@
 """Verify: a random sample of a table's rows, made again from the slides, must be what it holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from gigassl.bags.layouts import CoordsUnit
-from gigassl.errors import SettingsError, SlideError
+from gigassl.errors import SlideError
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.sources import Outcome
 from gigassl.pipeline.verify_result import MIN_COSINE, VerifiedRow, VerifyResult
-from gigassl.pipeline.verify_settings import Given, Rebuilt, as_made, other_versions, rebuilt
+from gigassl.pipeline.verify_settings import (
+    Given,
+    Rebuilt,
+    VerifyOptions,
+    as_made,
+    other_versions,
+    rebuilt,
+)
 from gigassl.slides.cohort import Cohort, CohortSlide, read_cohort
 from gigassl.tiles.engine import TileEncoder
 from gigassl.vectors.row import SlideRow
@@ -24,35 +29,8 @@ _MPP_TOLERANCE = 1e-9
 _FACTS = ("n_tiles", "n_views", "mpp", "effective_mpp", "width_l0", "height_l0")
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
-    """How a table is verified.
-
-    Attributes:
-        sample: rows to make again; all where the table has no more.
-        seed: decides which.
-        device: where encoders run: "auto", "cpu", "cuda".
-        workers: reader threads.
-        slide_dir: where the slides of a table without paths lie.
-        masks: folder of tissue masks, where the table was made with such.
-        coords_unit: unit of the coordinates of other tools' bags without one.
-    """
-
-    sample: int = 20
-    seed: int = 0
-    device: str = "auto"
-    workers: int | None = None
-    slide_dir: Path | None = None
-    masks: Path | None = None
-    coords_unit: CoordsUnit | None = None
-
-    def __post_init__(self) -> None:
-        if self.sample < 1:
-            raise SettingsError(f"--sample must be at least 1; got {self.sample}")
-
-
 def verify(
-    vectors: Path, slides: Path | Cohort, *, encoder: TileEncoder | str | None = None,
+    vectors: Path, slides: Path | str | Cohort, *, encoder: TileEncoder | str | None = None,
     slide_encoder: SlideModel | str | None = None, options: VerifyOptions | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:  # fmt: skip
@@ -64,7 +42,7 @@ def verify(
 
     Args:
         vectors: a table that ``embed`` wrote.
-        slides: folder, file or CSV of the slides, or of bags of them.
+        slides: folder, file or CSV of the slides, or of bags of them; or its URL.
         encoder: tile encoder, or where its weights are, for those that have no public name.
         slide_encoder: slide encoder, or its file, where the table was made by one.
 
@@ -81,18 +59,14 @@ def verify(
     options = options or VerifyOptions()
     table = open_table(vectors)
     drawn = _drawn(table, options)
-    cohort = (
-        slides if isinstance(slides, Cohort) else read_cohort(slides, slide_dir=options.slide_dir)
-    )
-    by_id = {slide.slide_id: slide for slide in cohort.slides}
+    if not isinstance(slides, Cohort):
+        slides = read_cohort(slides, slide_dir=options.slide_dir, stores=options.stores)
+    by_id = {slide.slide_id: slide for slide in slides.slides}
     there = [row for row in drawn if row.slide_id in by_id]
     sources = [
         as_made(by_id[row.slide_id], mpp=row.mpp, mpp_source=row.mpp_source) for row in there
     ]
-    given = Given(
-        encoder=encoder, slide_encoder=slide_encoder, masks=options.masks,
-        coords_unit=options.coords_unit, device=options.device, workers=options.workers,
-    )  # fmt: skip
+    given = Given(encoder=encoder, slide_encoder=slide_encoder, options=options)
     made = rebuilt(table, sources, given=given) if sources else None
     found = {row.slide_id: row for row in _lacking(drawn, by_id)}
     if made is not None:
@@ -117,7 +91,7 @@ def _drawn(table: SlideTable, options: VerifyOptions) -> Sequence[SlideRow]:
     return SlideTable(data=table.data.take(picked), provenance={}).rows()
 
 
-def _lacking(rows: Sequence[SlideRow], there: dict[str, CohortSlide]) -> Iterator[VerifiedRow]:
+def _lacking(rows: Sequence[SlideRow], there: Mapping[str, CohortSlide]) -> Iterator[VerifiedRow]:
     for row in rows:
         if row.slide_id not in there:
             reason = f"no file of that slide_id (it was {row.file})"

@@ -1,7 +1,7 @@
 """The settings of a table, built again from its own provenance, to make its rows once more."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.slides.cohort import CohortSlide, is_bag
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.tissue import TissueSettings
+from gigassl.stores import StoreSettings
 from gigassl.tiles.encoder_files import is_encoder_name, whole_and_cut
 from gigassl.tiles.encoders import LoadingOptions, load_encoder
 from gigassl.tiles.engine import TileEncoder
@@ -29,24 +30,47 @@ Differences = Mapping[str, tuple[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """How a table is verified.
+
+    Attributes:
+        sample: rows to make again; all where the table has no more.
+        seed: decides which.
+        device: where encoders run: "auto", "cpu", "cuda".
+        workers: reader threads.
+        slide_dir: where the slides of a table without paths lie.
+        masks: folder of tissue masks, where the table was made with such.
+        coords_unit: unit of the coordinates of other tools' bags; None takes the table's word.
+        stores: how slides and bags at URLs are reached.
+    """
+
+    sample: int = 20
+    seed: int = 0
+    device: str = "auto"
+    workers: int | None = None
+    slide_dir: Path | None = None
+    masks: Path | None = None
+    coords_unit: CoordsUnit | None = None
+    stores: StoreSettings = field(default_factory=StoreSettings)
+
+    def __post_init__(self) -> None:
+        if self.sample < 1:
+            raise SettingsError(f"--sample must be at least 1; got {self.sample}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Given:
     """What a provenance can only name, and the user has.
 
     Attributes:
         encoder: tile encoder, or a name that ``load_encoder`` knows; None takes the table's word.
         slide_encoder: slide encoder, or its file; None where the table was made by pooling.
-        masks: folder of tissue masks, where the table was made with such.
-        coords_unit: unit of the coordinates of other tools' bags; None takes the table's word.
-        device: where encoders run.
-        workers: reader threads.
+        options: everything else.
     """
 
-    encoder: TileEncoder | str | None = None
-    slide_encoder: SlideModel | str | None = None
-    masks: Path | None = None
-    coords_unit: CoordsUnit | None = None
-    device: str = "auto"
-    workers: int | None = None
+    encoder: TileEncoder | str | None
+    slide_encoder: SlideModel | str | None
+    options: VerifyOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +161,12 @@ def _slide_job(made: Mapping[str, Any], *, given: Given) -> SlideJob:
             "of the bags as --slides"
         )
     tiles = tile_settings_of(made["tiles"])
-    if tiles.external_masks != (given.masks is not None):
+    masks = given.options.masks
+    if tiles.external_masks != (masks is not None):
         said = "with tissue masks; give their folder" if tiles.external_masks else "without any"
         raise SettingsError(f"--masks: the rows of the table were made {said}")
     encoder = _tile_encoder(made["tile_encoder"], given)
-    options = RunOptions(workers=given.workers, masks=given.masks)
+    options = RunOptions(workers=given.options.workers, masks=masks, stores=given.options.stores)
     return SlideJob(encoder=encoder, tiles=tiles, options=options)
 
 
@@ -178,7 +203,7 @@ def _tile_encoder(record: Mapping[str, Any], given: Given) -> TileEncoder:
             "are: --tile-encoder FILE.safetensors, with @layer3 behind it if it was cut there"
         )
     return load_encoder(
-        name, backend=record["backend"], device=given.device, precision=record["precision"],
+        name, backend=record["backend"], device=given.options.device, precision=record["precision"],
         batch_size=record["batch_size"], options=LoadingOptions(compiled=record["compiled"]),
     )  # fmt: skip
 
@@ -209,8 +234,8 @@ def _bag_job(
     foreign = kind.get("layout", "gigassl") != "gigassl"
     said = provenance.get(BAGS, {}).get("coords_unit")
     options = RunOptions(
-        workers=given.workers, bag_encoder=kind.get("encoder") if foreign else None,
-        coords_unit=given.coords_unit or said,
+        workers=given.options.workers, bag_encoder=kind.get("encoder") if foreign else None,
+        coords_unit=given.options.coords_unit or said, stores=given.options.stores,
     )  # fmt: skip
     return BagJob(sources, options=options, default_mpp=None)
 

@@ -1,14 +1,23 @@
 """Forecasts: what intervals of a few rates hold, and predicted against actual of a run."""
 
+import json
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from gigassl.errors import SettingsError
 from gigassl.pipeline import forecast as forecast_module
-from gigassl.pipeline.forecast import Forecast, ForetellingProgress, mean_rate, said
+from gigassl.pipeline.forecast import (
+    Forecast,
+    ForetellingProgress,
+    mean_rate,
+    read_expected,
+    said,
+)
 from gigassl.pipeline.progress import Silent
 
 
@@ -93,14 +102,43 @@ def test_predicted_and_actual_stand_in_the_log(
     assert timing.seconds == pytest.approx(elapsed + 100)
     assert timing.summary()["inside_interval"] is True
     assert [record.getMessage()[:8] for record in caplog.records] == ["foretold", "it took "]
-    assert "it took 0:03:40, inside; foretold: about 0:03:40" in caplog.text
+    assert "it took 0:03:40, inside; the first slides foretold about 0:03:40" in caplog.text
 
 
 def test_a_run_that_slows_down_is_said_to_lie_outside(clock: _Clock) -> None:
     sizes = {f"s{k}": 10.0 for k in range(10)}
     timing = _run(clock, [20.0, 20.0, 20.1, 20.2, *[200.0] * 6], sizes=sizes).ended()
     assert timing is not None
-    assert ", outside; foretold" in timing.sentence()
+    assert ", outside; the first slides foretold" in timing.sentence()
+
+
+def test_a_dry_run_counts_instead_of_the_first_slides(clock: _Clock, tmp_path: Path) -> None:
+    saved = tmp_path / "preflight.json"
+    foretold = {"value": 100.0, "low": 90.0, "high": 110.0}
+    tiles = {"value": 1000.0, "low": 1000.0, "high": 1000.0}
+    saved.write_text(json.dumps({"n_slides": 3, "n_tiles": tiles, "seconds": foretold}))
+    expected = read_expected(saved)
+    watched = ForetellingProgress(Silent(), sizes={}, expected=expected)
+    watched.started(3)
+    for name in ("a", "b", "c"):
+        clock.now += 35.0
+        watched.tiles_done(300)
+        watched.slide_done(name, failed=False)
+    timing = watched.ended()
+    assert timing is not None
+    assert timing.sentence() == (
+        "it took 0:01:45, inside; the dry run foretold about 0:01:40 (95% interval 0:01:30 to "
+        "0:01:50), for 3 slides of 1,000 tiles (done: 3 of 900)"
+    )
+    assert timing.summary()["expected"]["n_slides"] == 3
+
+
+@pytest.mark.parametrize("text", [None, "no JSON", "[]", "{}", '{"seconds": null, "n_slides": 1}'])
+def test_what_no_dry_run_wrote_is_refused(text: str | None, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "p.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"--expected .*p\.json"):
+        read_expected(tmp_path / "p.json")
 
 
 def test_short_runs_and_unknown_sizes_are_not_foretold(clock: _Clock) -> None:

@@ -16,9 +16,8 @@ from gigassl.errors import SettingsError
 from gigassl.pipeline.embed import EmbedSettings
 from gigassl.pipeline.embed import embed as embed_slides
 from gigassl.pipeline.jobs import RunOptions
-from gigassl.pipeline.verify import VerifyOptions
 from gigassl.pipeline.verify_result import VerifiedRow, VerifyResult
-from gigassl.pipeline.verify_settings import other_versions, tile_settings_of
+from gigassl.pipeline.verify_settings import VerifyOptions, other_versions, tile_settings_of
 from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.slide_files import save_image
