@@ -5,8 +5,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import psutil
+from tests.faults.processes import below, command_of
 
 ENCODER = "ray::EncoderActor"
 DECODER = "ray::gigassl-decoder"
@@ -28,6 +29,8 @@ os.environ.update(ENVIRONMENT)
 def short_folder() -> Iterator[Path]:
     """A folder for a cluster: sockets lie in it, whose paths must be short."""
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as name:
+        os.environ["RAY_TMPDIR"] = name
+        (Path(name) / "ray").mkdir()
         yield Path(name)
 
 
@@ -47,21 +50,29 @@ def ray_here() -> Iterator[Path]:
             ray.shutdown()
 
 
-def workers_of(folder: Path, *, title: str = "ray::") -> list[psutil.Process]:
-    """Worker processes of the cluster whose files lie in a folder, by the beginning of their title.
+def workers_of(folder: Path, *, title: str = "ray::") -> list[int]:
+    """Workers of the cluster whose files lie in a folder, by the beginning of their title.
 
     An encoder's is ``ENCODER``, a decoder's ``DECODER`` while it decodes.
     """
     found = []
-    for raylet in psutil.process_iter():
-        command = _command(raylet)
+    for entry in Path("/proc").glob("[0-9]*"):
+        command = command_of(int(entry.name))
         if "raylet/raylet" in command and str(folder) in command:
-            found += [w for w in raylet.children() if _command(w).startswith(title)]
+            found += [pid for pid in below(int(entry.name)) if command_of(pid).startswith(title)]
     return found
 
 
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+@contextmanager
+def two_nodes() -> Iterator[tuple[Path, Any, Any]]:
+    """A cluster of two nodes with two CPUs each: its folder, the cluster, the second node."""
+    from ray.cluster_utils import Cluster
+
+    with short_folder() as folder:
+        own: dict[str, Any] = {"object_store_memory": 200_000_000, "temp_dir": str(folder)}
+        head = {"num_cpus": 2, "include_dashboard": False, **own}
+        cluster: Any = Cluster(initialize_head=True, head_node_args=head)  # type: ignore[no-untyped-call]
+        try:
+            yield folder, cluster, cluster.add_node(num_cpus=2, **own)
+        finally:
+            cluster.shutdown()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ray.exceptions import (
+    ActorUnavailableError,
     NodeDiedError,
     ObjectLostError,
     OutOfDiskError,
@@ -18,6 +19,7 @@ _WORDS: Mapping[type[RayError], str] = {
     "--decoders, or more memory",
     NodeDiedError: "the node of the {what} was lost",
     WorkerCrashedError: "the process of the {what} died",
+    ActorUnavailableError: "the {what} could not be reached any more",
     RayActorError: "the process of the {what} died",
     ObjectLostError: "its tiles were lost between {what} and encoder",
     OutOfDiskError: "the disk of the {what}'s node is full",
@@ -29,13 +31,10 @@ def why_lost(error: RayError, *, what: str) -> str:
     if isinstance(error, RayTaskError):
         cause = error.cause
         return f"the {what} failed: {type(cause).__name__}: {_first_line(str(cause))}"
-    said = str(error)
-    if isinstance(error, RayActorError) and "node" in said and "died" in said:
-        pass
     for kind, words in _WORDS.items():
         if isinstance(error, kind):
             return words.format(what=what)
-    return f"the {what} was lost: {type(error).__name__}: {_first_line(said)}"
+    return f"the {what} was lost: {type(error).__name__}: {_first_line(str(error))}"
 
 
 def _first_line(text: str) -> str:

@@ -1,6 +1,8 @@
 """The Ray engine gives the bytes of the local one, whatever happens to its processes."""
 
+import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -111,8 +113,8 @@ def test_a_decoder_and_an_encoder_killed_at_work_change_nothing(
     def kill_each_at_work() -> None:
         while to_kill and not over.is_set():
             if workers_of(cluster, title=DECODER):
-                for process in workers_of(cluster, title=to_kill[0])[:1]:
-                    process.kill()
+                for pid in workers_of(cluster, title=to_kill[0])[:1]:
+                    os.kill(pid, signal.SIGKILL)
                     to_kill.pop(0)
             time.sleep(0.01)
 
