@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gigassl.errors import SlideError
+from gigassl.delimited import rows_of_text
+from gigassl.errors import SettingsError, SlideError
 from gigassl.files import written_whole
 from gigassl.slides.cohort import Cohort, CohortSlide
 
@@ -71,8 +72,14 @@ def with_failures(
 
 
 def read_failures(path: Path) -> Sequence[Failure]:
-    """The failures listed in a file; none where there is no file."""
+    """The failures listed in a file; none where there is no file.
+
+    Raises:
+        SettingsError: another table.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as handle:
-        return [Failure(**row) for row in csv.DictReader(handle)]
+    rows = rows_of_text(path.read_bytes(), where=str(path))
+    if any(tuple(row) != COLUMNS for row in rows):
+        raise SettingsError(f"{path} is no list of failures; expected {','.join(COLUMNS)}")
+    return [Failure(**row) for row in rows]

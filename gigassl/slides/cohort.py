@@ -67,7 +67,7 @@ def read_cohort(
         return _of_one_kind(_from_files(files_below(source)), str(source))
     if source.suffix.lower() in _TABLE_SUFFIXES:
         slides = slides_of_table(
-            source.read_bytes().decode("utf-8-sig"), str(source), base=slide_dir or source.parent,
+            source.read_bytes(), str(source), base=slide_dir or source.parent,
             slide_dir=slide_dir,
         )  # fmt: skip
         return _checked(_described(slides, stores))
@@ -86,9 +86,8 @@ def _reached(stores: StoreSettings | None, url: str) -> Stores:
 def _from_url(url: str, *, stores: Stores, slide_dir: Path | None) -> Cohort:
     suffix = path_of(url).suffix.lower()
     if suffix in _TABLE_SUFFIXES:
-        text = stores.read(url).decode("utf-8-sig")
         slides = slides_of_table(
-            text, shown(url), base=slide_dir or folder_of(url), slide_dir=slide_dir
+            stores.read(url), shown(url), base=slide_dir or folder_of(url), slide_dir=slide_dir
         )
         return _checked(_described(slides, stores))
     if path_of(url).name.lower().endswith((*SLIDE_SUFFIXES, *BAG_SUFFIXES)):

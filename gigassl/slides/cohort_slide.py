@@ -41,7 +41,12 @@ class CohortSlide:
     @property
     def is_there(self) -> bool:
         """Whether its file is."""
-        return self.path.is_file() if self.remote is None else self.remote.n_bytes is not None
+        if self.remote is not None:
+            return self.remote.n_bytes is not None
+        try:
+            return self.path.is_file()
+        except OSError:  # a name too long, a folder that may not be entered
+            return False
 
     def n_bytes(self) -> int:
         """Size of its file, without a download.

@@ -1,11 +1,10 @@
 """Tables of slides: our own columns, and those of other tools."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from gigassl.delimited import rows_of_text
 from gigassl.errors import SettingsError
 from gigassl.slides.cohort_slide import CohortSlide, patient_of, slide_id_of
 from gigassl.slides.listing import files_below
@@ -20,12 +19,12 @@ _MPP_COLUMNS = ("mpp", "spacing_at_level_0")
 
 
 def slides_of_table(
-    text: str, table: str, *, base: Path | str, slide_dir: Path | None
+    data: bytes, table: str, *, base: Path | str, slide_dir: Path | None
 ) -> list[CohortSlide]:
     """The slides that a CSV (or TSV) names, in its order; whether they are there is not looked at.
 
     Args:
-        text: the table's content.
+        data: the table's content.
         table: its name, for messages.
         base: where relative paths start, a folder or a URL.
         slide_dir: where to look for the slides of a table that names no paths.
@@ -33,9 +32,7 @@ def slides_of_table(
     Raises:
         SettingsError: a table that cannot be used.
     """
-    dialect = csv.excel_tab if table.lower().endswith(".tsv") else csv.excel
-    handle = io.StringIO(text, newline="")
-    rows = list(csv.DictReader(handle, dialect=dialect, restkey="", restval=""))
+    rows = rows_of_text(data, where=table)
     if not rows:
         raise SettingsError(f"{table} holds no rows; expected slide_id,path[,patient_id][,mpp]")
     columns = list(rows[0])
@@ -69,6 +66,8 @@ def _slide_of_row(
         raise SettingsError(f"{where}: neither slide_id nor path is filled in")
     # tables of other tools write the id with or without the file's suffix
     slide_id = slide_id_of(Path(given_id or (name_of(named) if is_url(named) else named)))
+    if not slide_id or any(ord(character) < ord(" ") for character in slide_id):
+        raise SettingsError(f"{where}: {given_id or named!r} names no slide")
     here = None if named else found.get(slide_id)
     place = here or _place(named or slide_id, base, where=where)
     patient_column = next((c for c in _PATIENT_COLUMNS if (row.get(c) or "").strip()), None)
@@ -121,9 +120,7 @@ def read_patients(table: Path) -> Mapping[str, str]:
     """
     if not table.is_file():
         raise SettingsError(f"no such table: {table}")
-    with table.open(newline="", encoding="utf-8-sig") as handle:
-        dialect = csv.excel_tab if table.suffix.lower() == ".tsv" else csv.excel
-        rows = list(csv.DictReader(handle, dialect=dialect, restval=""))
+    rows = rows_of_text(table.read_bytes(), where=str(table))
     columns = list(rows[0]) if rows else []
     named = next((c for c in (*_ID_COLUMNS, *_PATH_COLUMNS) if c in columns), None)
     if named is None:

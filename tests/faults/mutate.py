@@ -5,6 +5,7 @@ import random
 import re
 import struct
 from collections.abc import Callable
+from typing import Any
 
 Mutator = Callable[[bytes, random.Random], bytes]
 
@@ -71,30 +72,32 @@ def mutate_json(data: bytes, chance: random.Random) -> bytes:
     return json.dumps(document).encode()
 
 
-def changed(thing: object, chance: random.Random) -> object:
-    """The same document with one value replaced, removed or renamed."""
+def changed(thing: Any, chance: random.Random) -> Any:
+    """The same document with one value replaced, removed, doubled or renamed."""
     if isinstance(thing, dict) and thing and chance.random() < 0.9:
-        key = chance.choice(sorted(thing))
-        rest = {k: v for k, v in thing.items() if k != key}
-        kind = chance.randrange(8)
-        if kind == 0:
-            return rest
-        if kind == 1:
-            return {**rest, chance.choice(_NASTY_TEXTS): thing[key]}
-        return {**thing, key: changed(thing[key], chance)}
+        return _changed_mapping(thing, chance)
     if isinstance(thing, list) and thing and chance.random() < 0.9:
         at = chance.randrange(len(thing))
-        kind = chance.randrange(6)
-        if kind == 0:
-            return thing[:at] + thing[at + 1 :]
-        if kind == 1:
-            return [*thing, thing[at]]
-        return [*thing[:at], changed(thing[at], chance), *thing[at + 1 :]]
+        middle = ([], [thing[at], thing[at]])[chance.randrange(2)]
+        if chance.random() < 0.6:
+            middle = [changed(thing[at], chance)]
+        return [*thing[:at], *middle, *thing[at + 1 :]]
     choices: tuple[object, ...] = (
         None, True, [], {}, [[]], -1, 0, 1.5, 10**6, 10**18, 1e308, float("nan"),
         chance.choice(_NASTY_TEXTS),
     )  # fmt: skip
     return chance.choice(choices)
+
+
+def _changed_mapping(thing: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    key = chance.choice(sorted(thing))
+    rest = {k: v for k, v in thing.items() if k != key}
+    kind = chance.randrange(8)
+    if kind == 0:
+        return rest
+    if kind == 1:
+        return {**rest, chance.choice(_NASTY_TEXTS): thing[key]}
+    return {**thing, key: changed(thing[key], chance)}
 
 
 def mutate_safetensors(data: bytes, chance: random.Random) -> bytes:
