@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.probe import probe as probe
     from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
     from gigassl.pipeline.probe_tiles_options import ProbeTilesOptions as ProbeTilesOptions
+    from gigassl.pipeline.ray_settings import RayEngine as RayEngine
     from gigassl.pipeline.recipe import run_recipe as run_recipe
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
@@ -147,6 +148,7 @@ _HOME = {
     "ProbeOptions": "gigassl.pipeline.probe",
     "ProbeSettings": "gigassl.evaluate.probe_settings",
     "ProbeTilesOptions": "gigassl.pipeline.probe_tiles_options",
+    "RayEngine": "gigassl.pipeline.ray_settings",
     "RunOptions": "gigassl.pipeline.jobs",
     "SamplingSettings": "gigassl.tiles.pretrain.settings",
     "ScreenOptions": "gigassl.pipeline.screen_targets",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -245,9 +245,7 @@ def _ready(refs: Any, *, timeout_s: float) -> list[Any]:
 
 def _is_broken(error: RayError) -> bool:
     """Whether the actor cannot go on: it is dead, or its device may be in disorder."""
-    if isinstance(error, RayTaskError):
-        return isinstance(error.cause, RuntimeError)
-    return isinstance(error, RayActorError) or not isinstance(error, RayTaskError)
+    return not isinstance(error, RayTaskError) or isinstance(error.cause, RuntimeError)
 
 
 def _end(member: _Member) -> None:

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import nn
 
 from gigassl.bags.bag import Bag
-from gigassl.errors import GigasslError, SlideError
+from gigassl.errors import GigasslError, SlideError, Stage
 from gigassl.files import MachineError
 from gigassl.pipeline.opening import RunFacts
 from gigassl.pipeline.ray_decoding import Decoding, OpenedSlide, Parcel, decode_slide
@@ -60,6 +60,7 @@ class EncodedSlide:
     """What became of a slide: a bag, its failure, an error of the machine, or why it was lost.
 
     Attributes:
+        stage: at which it was lost.
         n_tiles: encoded since the actor was last asked, of all its slides.
     """
 
@@ -67,6 +68,7 @@ class EncodedSlide:
     failure: SlideError | None = None
     machine: MachineError | None = None
     lost: str = ""
+    stage: Stage = "encode"
     n_tiles: int = 0
 
 
@@ -118,7 +120,7 @@ class EncoderActor:
         except MachineError as error:
             done = EncodedSlide(machine=error)
         except RayError as error:
-            done = EncodedSlide(lost=why_lost(error, what="decoder"))
+            done = EncodedSlide(lost=why_lost(error, what="decoder"), stage="read")
         if done.bag is None:
             ray.cancel(stream)
         return replace(done, n_tiles=self.tiles_done())

@@ -1,5 +1,6 @@
 """Encoding slides on a Ray cluster: the same bags as in one process, in any order."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -21,6 +22,8 @@ from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.pipeline.staging import Staging
 from gigassl.slides.cohort import CohortSlide
 from gigassl.tiles.engine import EncoderFacts, TileEncoder
+
+log = logging.getLogger("gigassl")
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 
@@ -108,8 +111,11 @@ def _outcome(
     if done.machine is not None:
         raise done.machine
     if done.lost:
-        failure = queue.lost(lent, why=done.lost, stage="encode")
-        return None if failure is None else Outcome(source=source, failure=failure)
+        failure = queue.lost(lent, why=done.lost, stage=done.stage)
+        if failure is None:
+            log.warning("%s: %s; it is tried again", source.slide_id, done.lost)
+            return None
+        return Outcome(source=source, failure=failure)
     if done.bag is None:
         return Outcome(source=source, failure=done.failure)
     return Outcome(source=source, bag=_own(done.bag))
