@@ -44,7 +44,7 @@ WORK = ("--tile-encoder", "random:resnet18@layer3")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     for seed in range(4):
-        painted = paint_slide(SyntheticSettings(width_px=1344, height_px=1344, seed=seed))
+        painted = paint_slide(SyntheticSettings(width_px=2240, height_px=2240, seed=seed))
         save_image(painted.image, folder / f"s{seed:02d}.svs", mpp=0.5)
     for number in range(4, N_SLIDES):
         shutil.copy(folder / f"s{number % 4:02d}.svs", folder / f"s{number:02d}.svs")
