@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from gigassl.bags.layouts import Contents
 from gigassl.errors import SlideError
 from gigassl.files import machine_error
+from gigassl.hdf5 import why_not_trusted
 
 EMPTY = "the bag is empty: it holds no tile"
 
@@ -28,6 +29,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         # on network folders locks may be refused; a finished bag is never written to again
         with h5py.File(path, "r", locking="best-effort") as file:
+            wrong = why_not_trusted(file)
+            if wrong:
+                raise problem(f"the bag file is not read: {wrong}")
             yield file
     except OSError as error:
         _refuse_file(path, error)
