@@ -1,6 +1,7 @@
 """Servers on this machine that play object store, web server, and a network that drops lines."""
 
 import contextlib
+import logging
 import re
 import socket
 import threading
@@ -68,6 +69,7 @@ class Bucket:
 
 @contextmanager
 def s3_bucket(name: str) -> Iterator[Bucket]:
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()
     try:

@@ -1,5 +1,6 @@
 """Where a run writes: a claimed output in a folder or in a store, failures and bags beside it."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from gigassl.pipeline.lease import Lease
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.places import LocalPlace, Place, StorePlace, parts_name, unusable
 from gigassl.pipeline.run_folder import RunFolder
+from gigassl.store_errors import StoreError
 from gigassl.stores import Stores, StoreSettings
 from gigassl.urls import WEB, folder_of, joined, name_of, protocol_of, shown
+
+log = logging.getLogger("gigassl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,11 @@ def _leased(stores: Stores, url: str, *, folder: RunFolder) -> Iterator[Lease]:
     try:
         yield lease
     finally:
-        with unusable(f"cannot give up {shown(url)}"):
+        try:
             lease.release()
+        except StoreError as error:
+            # what went wrong before counts more; the next run waits until it takes this for dead
+            log.warning("%s stays behind: %s", shown(url), error.reason)
 
 
 def keep_failures(failures: Iterable[Failure], output: Output) -> None:
