@@ -43,7 +43,9 @@ class Forecast:
         return bool(self.low <= actual <= self.high)
 
 
-def mean_rate(rates: Sequence[float], *, shares: Sequence[float] = ()) -> Forecast:
+def mean_rate(
+    rates: Sequence[float], *, shares: Sequence[float] = (), weights: Sequence[float] = ()
+) -> Forecast:
     """The mean rate of slides to come, from the rates of a few.
 
     A t-interval on the logarithms, since slides differ by factors: with n rates of standard
@@ -53,9 +55,12 @@ def mean_rate(rates: Sequence[float], *, shares: Sequence[float] = ()) -> Foreca
     Args:
         rates: such as seconds a tile, one a timed slide.
         shares: of the work, of each slide to come; none: so many that their spread evens out.
+        weights: of the rates in their mean: the timed slides' work, where they were not chosen to
+            stand for equal parts of it.
     """
     n = len(rates)
-    centre = sum(rates) / n
+    weighed = list(zip(rates, weights or [1.0] * n, strict=True))
+    centre = sum(rate * weight for rate, weight in weighed) / sum(weight for _, weight in weighed)
     if n < 2 or min(rates) <= 0:
         return Forecast(value=centre)
     logs = [math.log(rate) for rate in rates]
@@ -165,7 +170,7 @@ class ForetellingProgress:
             expected: what a dry run foretold, which then counts instead.
         """
         self._inner, self._sizes, self._expected = inner, dict(sizes), expected
-        self._rates: list[float] = []
+        self._timed: list[tuple[float, float]] = []
         self._begin = self._last = time.monotonic()
         self._n_slides = self._n_tiles = 0
         self._predicted = None if expected is None else expected.seconds
@@ -186,17 +191,19 @@ class ForetellingProgress:
         self._n_slides += 1
         now = time.monotonic()
         size = self._sizes.pop(slide_id, 0.0)
-        if not failed and size > 0 and len(self._rates) <= N_TIMED:
-            self._rates.append((now - self._last) / size)
-            if len(self._rates) == N_TIMED + 1:
-                self._foretell(self._rates[1:], elapsed=now - self._begin)
+        if not failed and size > 0 and len(self._timed) <= N_TIMED:
+            self._timed.append(((now - self._last) / size, size))
+            if len(self._timed) == N_TIMED + 1:
+                self._foretell(elapsed=now - self._begin)
         self._last = now
 
-    def _foretell(self, rates: Sequence[float], *, elapsed: float) -> None:
+    def _foretell(self, *, elapsed: float) -> None:
         left = sum(self._sizes.values())
         if self._predicted is not None or len(self._sizes) < _WORTH_FORETELLING or left <= 0:
             return
-        rate = mean_rate(rates, shares=[size / left for size in self._sizes.values()])
+        rates, weights = zip(*self._timed[1:], strict=True)
+        shares = [size / left for size in self._sizes.values()]
+        rate = mean_rate(rates, shares=shares, weights=weights)
         ends = (None if end is None else elapsed + left * end for end in (rate.low, rate.high))
         low, high = ends
         self._predicted = Forecast(value=elapsed + left * rate.value, low=low, high=high)

@@ -34,6 +34,14 @@ def test_the_interval_is_that_of_the_textbook() -> None:
     assert single.high == pytest.approx(0.25 * math.exp(stats.t.ppf(0.975, 2) * scale))
 
 
+def test_larger_slides_weigh_more_in_the_mean_only() -> None:
+    plain, weighed = mean_rate([0.2, 0.4]), mean_rate([0.2, 0.4], weights=[3.0, 1.0])
+    assert weighed.value == pytest.approx(0.25)
+    assert weighed.high is not None
+    assert plain.high is not None
+    assert weighed.high / weighed.value == pytest.approx(plain.high / plain.value)
+
+
 def test_one_rate_gives_no_interval() -> None:
     alone = mean_rate([0.2])
     assert (alone.low, alone.high, alone.holds(0.2)) == (None, None, None)
