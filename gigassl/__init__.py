@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.needles import needle_curve as needle_curve
     from gigassl.pipeline.predict import PredictOptions as PredictOptions
     from gigassl.pipeline.predict import predict as predict
+    from gigassl.pipeline.preflight import estimate_embed as estimate_embed
     from gigassl.pipeline.pretrain import NetworkSettings as NetworkSettings
     from gigassl.pipeline.pretrain import PretrainOptions as PretrainOptions
     from gigassl.pipeline.pretrain import pretrain as pretrain
@@ -75,6 +76,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.probe import probe as probe
     from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
     from gigassl.pipeline.probe_tiles_options import ProbeTilesOptions as ProbeTilesOptions
+    from gigassl.pipeline.ray_settings import RayEngine as RayEngine
     from gigassl.pipeline.recipe import run_recipe as run_recipe
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
@@ -85,6 +87,8 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.synth_nic import synth_nic as synth_nic
     from gigassl.pipeline.task_subsets import TaskSubsetsSettings as TaskSubsetsSettings
     from gigassl.pipeline.task_subsets import task_subsets as task_subsets
+    from gigassl.pipeline.verify import verify as verify
+    from gigassl.pipeline.verify_settings import VerifyOptions as VerifyOptions
     from gigassl.slides.cohort import Cohort as Cohort
     from gigassl.slides.cohort import read_cohort as read_cohort
     from gigassl.slides.digit_layout import DigitSlideSettings as DigitSlideSettings
@@ -144,6 +148,7 @@ _HOME = {
     "ProbeOptions": "gigassl.pipeline.probe",
     "ProbeSettings": "gigassl.evaluate.probe_settings",
     "ProbeTilesOptions": "gigassl.pipeline.probe_tiles_options",
+    "RayEngine": "gigassl.pipeline.ray_settings",
     "RunOptions": "gigassl.pipeline.jobs",
     "SamplingSettings": "gigassl.tiles.pretrain.settings",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
@@ -161,6 +166,7 @@ _HOME = {
     "TilePretrainSettings": "gigassl.tiles.pretrain.settings",
     "TileSettings": "gigassl.bags.prepare",
     "TissueSettings": "gigassl.slides.tissue",
+    "VerifyOptions": "gigassl.pipeline.verify_settings",
     "ViewSettings": "gigassl.vectors.views",
     "compare_files": "gigassl.pipeline.compare",
     "demo": "gigassl.pipeline.demo",
@@ -171,6 +177,7 @@ _HOME = {
     "encode": "gigassl.pipeline.encode",
     "encode_bank": "gigassl.pipeline.bank",
     "estimate_bank": "gigassl.pipeline.bank",
+    "estimate_embed": "gigassl.pipeline.preflight",
     "examine": "gigassl.pipeline.doctor",
     "explain": "gigassl.pipeline.explain",
     "fewshot": "gigassl.pipeline.fewshot",
@@ -212,6 +219,7 @@ _HOME = {
     "synth_needles": "gigassl.pipeline.synth_needles",
     "synth_nic": "gigassl.pipeline.synth_nic",
     "task_subsets": "gigassl.pipeline.task_subsets",
+    "verify": "gigassl.pipeline.verify",
     "write_splits": "gigassl.evaluate.split_files",
 }
 """Public name → the module it lives in."""

@@ -1,12 +1,13 @@
 """What can go wrong with data, as sentences that say what was given, expected and to do next."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from typing import Literal
 
 _MOST_LISTED = 60
 
-Stage = Literal["open", "resolution", "tissue", "grid", "read", "encode", "bag"]
+Stage = Literal["fetch", "open", "resolution", "tissue", "grid", "read", "encode", "bag"]
 
 
 class GigasslError(Exception):
@@ -31,6 +32,10 @@ class SlideError(GigasslError):
         self.reason = reason
         self.stage = stage
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Callable[..., "SlideError"], tuple[str]]:
+        # it travels between processes: without this it would be rebuilt of its text alone
+        return partial(SlideError, stage=self.stage, detail=self.detail), (self.reason,)
 
 
 def unknown_name(kind: str, given: str, *, known: Iterable[str]) -> SettingsError:

@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,10 @@ _MACHINE = {
 }
 
 
+# a file that ``written_whole`` has not finished: name and process
+_PART = re.compile(r"\.(.+)\.\d+\.part", re.DOTALL)
+
+
 class MachineError(GigasslError):
     """The machine, not a slide, is at fault: disk full, no file handles, read-only folder."""
 
@@ -35,8 +40,8 @@ def machine_error(error: OSError, *, doing: str) -> MachineError | None:
 def written_whole(path: Path) -> Iterator[Path]:
     """Yields a path beside ``path`` to write to; on success it is renamed to ``path``.
 
-    A killed process leaves at most a hidden ``.part`` file; an error removes that too and leaves an
-    earlier ``path`` as it was.
+    A killed process leaves at most a hidden ``.part`` file (see ``clear_leftovers``); an error
+    removes that too and leaves an earlier ``path`` as it was.
 
     Raises:
         MachineError: disk full, quota, read-only or missing folder, no file handles.
@@ -56,6 +61,17 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise known or MachineError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path, names: Container[str]) -> None:
+    """Removes what killed processes left of files with these names, in one look at the folder.
+
+    Only for who holds the lock of these files: another process may still be writing them else.
+    """
+    for part in folder.glob(".*.part"):
+        found = _PART.fullmatch(part.name)
+        if found is not None and found[1] in names:
+            part.unlink(missing_ok=True)
 
 
 def reserve(part: Path, n_bytes: int) -> None:

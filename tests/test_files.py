@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gigassl.files import MachineError, machine_error, written_whole
+from gigassl.files import MachineError, clear_leftovers, machine_error, written_whole
 
 
 def test_the_file_appears_only_when_done(tmp_path: Path) -> None:
@@ -29,6 +29,14 @@ def test_an_error_leaves_the_earlier_file_and_no_litter(tmp_path: Path) -> None:
         raise InterruptedError
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_what_a_killed_process_left_is_cleared_by_name(tmp_path: Path) -> None:
+    for name in (".a.bin.123.part", ".b.bin.123.part", "a.bin.part", ".a.bin.x.part", ".a.bin"):
+        (tmp_path / name).write_bytes(b"x")
+    clear_leftovers(tmp_path, {"a.bin"})
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".b.bin.123.part", "a.bin.part", ".a.bin.x.part", ".a.bin"}
 
 
 def test_a_missing_folder_is_a_sentence(tmp_path: Path) -> None:

@@ -4,16 +4,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
 
+from gigassl.bags.bag_files import EMPTY, coords_l0, memory_type, opened, problem, shape_of
 from gigassl.bags.info import BagInfo, attributes_from_info, info_from_attributes
 from gigassl.bags.layouts import FORMAT, VERSION, Contents, CoordsUnit, Wishes, contents_of
-from gigassl.errors import SlideError
-from gigassl.files import machine_error, reserve, written_whole
+from gigassl.files import reserve, written_whole
 from gigassl.tiles.turns import N_VARIANTS
 from gigassl.units import magnification_from_mpp
 
@@ -52,21 +52,21 @@ class Bag:
 
     def __post_init__(self) -> None:
         if self.features.ndim != 2 or self.coords.shape[1:] != (2,):
-            raise _problem(
+            raise problem(
                 f"features must have shape (tiles, dim) and coordinates (tiles, 2); "
                 f"got {self.features.shape} and {self.coords.shape}"
             )
         if len(self.features) != len(self.coords):
-            raise _problem(
+            raise problem(
                 f"{len(self.features)} rows of features do not fit {len(self.coords)} coordinates"
             )
         if self.features.size == 0:
-            raise _problem("the bag is empty: it holds no tile")
+            raise problem(EMPTY)
         _refuse_infinite(self.features)
         if self.variants is not None:
             wanted = (N_VARIANTS - 1, *self.features.shape)
             if self.variants.shape != wanted:
-                raise _problem(
+                raise problem(
                     f"the turned variants have shape {self.variants.shape}; expected {wanted}"
                 )
             for features in self.variants:
@@ -86,7 +86,7 @@ def _refuse_infinite(features: Features) -> None:
     for start in range(0, len(features), _ROWS_AT_ONCE):
         finite = np.isfinite(features[start : start + _ROWS_AT_ONCE]).all(axis=1)
         if not finite.all():
-            raise _problem(
+            raise problem(
                 f"the features of tile {start + int(finite.argmin())} are NaN or infinite; "
                 "encode the slide again (a lower precision may have overflowed)"
             )
@@ -123,7 +123,7 @@ def save_bag(bag: Bag, path: Path) -> None:
 def _refuse_overflow(features: Float16[np.ndarray, "tile dim"]) -> None:
     for start in range(0, len(features), _ROWS_AT_ONCE):
         if not np.isfinite(features[start : start + _ROWS_AT_ONCE]).all():
-            raise _problem("features above 65504 do not fit float16, in which bags are stored")
+            raise problem("features above 65504 do not fit float16, in which bags are stored")
 
 
 def _write(file: h5py.File, features: Float16[np.ndarray, "tile dim"], *, bag: Bag) -> None:
@@ -192,14 +192,8 @@ def open_bag(
     """
     slide_id = path.name.removesuffix(".h5").removesuffix(".hdf5")
     wishes = Wishes(slide_id=slide_id, encoder=encoder, coords_unit=coords_unit, mpp_l0=mpp_l0)
-    try:
-        # on network folders locks may be refused; a finished bag is never written to again
-        with h5py.File(path, "r", locking="best-effort") as file:
-            return _read(contents_of(file, wishes), dim=dim, variants=variants)
-    except OSError as error:
-        _refuse_file(path, error)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise _problem("the bag file is damaged; make it again", detail=str(error)) from error
+    with opened(path) as file:
+        return _read(contents_of(file, wishes), dim=dim, variants=variants)
 
 
 def read_info(path: Path) -> BagInfo:
@@ -221,76 +215,22 @@ def holds_variants(path: Path) -> bool:
 
 
 def _facts(path: Path) -> tuple[BagInfo, bool]:
-    try:
-        with h5py.File(path, "r", locking="best-effort") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise _problem("it is not a bag that gigassl wrote")
-            return info_from_attributes(file.attrs), "variants" in file
-    except OSError as error:
-        _refuse_file(path, error)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise _problem("the bag file is damaged; make it again", detail=str(error)) from error
-
-
-def _refuse_file(path: Path, error: OSError) -> NoReturn:
-    known = machine_error(error, doing=f"cannot read {path}")
-    if known is not None:
-        raise known from error
-    if error.errno is not None:
-        reason = "the bag file cannot be opened"
-        raise _problem(reason, detail=os.strerror(error.errno)) from error
-    reason = "the bag file is damaged; make it again"
-    if "truncated" in str(error):
-        reason = "the bag file is truncated: its end is missing; copy or make it again"
-    elif "signature not found" in str(error):
-        reason = "the file is not an HDF5 file"
-    raise _problem(reason, detail=str(error).splitlines()[0]) from error
+    with opened(path) as file:
+        if file.attrs.get("format") != FORMAT:
+            raise problem("it is not a bag that gigassl wrote")
+        return info_from_attributes(file.attrs), "variants" in file
 
 
 def _read(contents: Contents, *, dim: int | None, variants: bool) -> Bag:
-    shape = contents.features.shape
-    # some writers keep a batch axis of one
-    tiles_by_dim = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
-    if len(tiles_by_dim) != 2:
-        raise _problem(f"the features have shape {shape}; expected (tiles, dim)")
+    tiles_by_dim = shape_of(contents)
     if dim is not None and tiles_by_dim[1] != dim:
-        raise _problem(
+        raise problem(
             f"the features of '{contents.info.encoder}' are {tiles_by_dim[1]} wide, "
             f"expected {dim}; choose bags of the right tile encoder"
         )
-    coords = _coords_l0(contents)
-    if len(coords) != tiles_by_dim[0]:
-        raise _problem(f"{tiles_by_dim[0]} rows of features do not fit {len(coords)} coordinates")
-    dtype = _memory_type(contents.features.dtype)
+    coords = coords_l0(contents, n_tiles=tiles_by_dim[0])
+    dtype = memory_type(contents.features.dtype)
     with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
         features = contents.features.astype(dtype)[()].reshape(tiles_by_dim)
     turned = contents.variants[()] if variants and contents.variants is not None else None
     return Bag(features=features, coords=coords, info=contents.info, variants=turned)
-
-
-def _memory_type(stored: np.dtype[Any]) -> type[np.float16] | type[np.float32]:
-    if stored.kind != "f":
-        raise _problem(f"the features are of type {stored}; expected floating point numbers")
-    return np.float16 if stored.itemsize == 2 else np.float32
-
-
-def _coords_l0(contents: Contents) -> Int64[np.ndarray, "tile 2"]:
-    stored = contents.coords
-    # CLAM and TRIDENT may keep the batch axis on coordinates too
-    values = stored[0] if stored.ndim == 3 and stored.shape[0] == 1 else stored[()]
-    if values.ndim != 2 or values.shape[1] < 2:
-        raise _problem(f"the coordinates have shape {stored.shape}; expected (tiles, 2)")
-    corners = values[:, :2]
-    if corners.dtype.kind in "iu" and contents.l0_per_unit == 1.0:
-        whole: Int64[np.ndarray, "tile 2"] = corners.astype(np.int64)
-        return whole
-    scaled = corners.astype(np.float64) * contents.l0_per_unit
-    # far beyond any slide, and where float64 would no longer fit int64
-    if not (np.abs(scaled) < 2**53).all():
-        raise _problem("the coordinates hold NaN or numbers that are no pixel positions")
-    rounded: Int64[np.ndarray, "tile 2"] = np.rint(scaled).astype(np.int64)
-    return rounded
-
-
-def _problem(reason: str, *, detail: str = "") -> SlideError:
-    return SlideError(reason, stage="bag", detail=detail)

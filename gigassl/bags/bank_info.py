@@ -9,6 +9,7 @@ from gigassl.tiles.augmentation import AugmentationSettings, augmentation_from_r
 FORMAT, VERSION = "gigassl-bank", 1
 FEATURES, COORDS, SLIDES, CARD = "features.npy", "coords.npy", "slides.parquet", "bank.json"
 REDUCTION, JOURNAL, FAILURES = "reduction.safetensors", "journal.jsonl", "failures.csv"
+FILES = frozenset({FEATURES, COORDS, SLIDES, CARD, REDUCTION, JOURNAL, FAILURES})
 
 Draw = Literal["scatter", "window"]
 

@@ -1,6 +1,7 @@
 """Preparing a slide: open it, find its tissue, lay its tiles; reading pixels comes after."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,16 +60,22 @@ class SeenSlide:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSlide:
-    """An open slide whose tiles can be read; close it when done."""
+    """An open slide whose tiles can be read; close it when done.
+
+    ``afterwards`` is called when it has been closed, each time.
+    """
 
     slide: Slide
     inputs_digest: str
     grid: TileGrid
     tiles: TileReader
+    afterwards: Callable[[], None] | None = None
 
     def close(self) -> None:
         """Closes the slide."""
         self.slide.close()
+        if self.afterwards is not None:
+            self.afterwards()
 
 
 def look_at(
@@ -143,10 +150,15 @@ def _tissue_of(
 def inputs_digest(source: CohortSlide, *, masks: Path | None = None) -> str:
     """What of a slide's own inputs would change its vector: file size, cohort mpp, mask.
 
-    Needs no opening of a slide, so that a resume over many thousand stays quick; of a bag file the
-    first and last 64 KiB count as well, since a bag encoded anew has the same size.
+    Needs no opening of a slide, so that a resume over many thousand stays quick, and no download;
+    of a bag file the first and last 64 KiB count as well, since a bag encoded anew has the same
+    size.
+
+    Raises:
+        SlideError: masks are used and this slide has none, or its store does not know its size.
+        OSError: no such file.
     """
-    n_bytes = source.path.stat().st_size
+    n_bytes = source.n_bytes()
     total = hashlib.sha256(f"{n_bytes}|{source.mpp}".encode())
     if is_bag(source.path):
         with source.path.open("rb") as handle:

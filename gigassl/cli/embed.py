@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gigassl.cli import cluster_options as ray
 from gigassl.cli import options as opt
-from gigassl.cli.result import finish_vectors
+from gigassl.cli.result import finish, finish_vectors
 
 if TYPE_CHECKING:
+    from gigassl.tiles.engine import TileEncoder
     from gigassl.vectors.ensemble import EnsembleSettings
 
 SLIDE_ENCODER = "Slide encoder"
@@ -16,8 +18,8 @@ EXAMPLE = "Example: gigassl embed slides/ -o vectors.parquet --slide-mpp 0.5 --o
 
 
 def embed_command(
-    source: opt.Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write.")],
+    source: opt.SourceOrUrl,
+    out: Annotated[str, typer.Option("--out", "-o", help="The Parquet file to write, or its URL.")],
     slide_encoder: Annotated[
         str,
         typer.Option(
@@ -63,62 +65,107 @@ def embed_command(
     scaled_dct: opt.ScaledDct = False,
     overviews: opt.Overviews = None,
     keep_bags: Annotated[
-        Path | None,
-        typer.Option(help="Folder to keep the bags in as well.", rich_help_panel=opt.RUN),
+        str | None,
+        typer.Option(help="Folder, or URL, to keep the bags in as well.", rich_help_panel=opt.RUN),
     ] = None,
     slide_dir: opt.SlideDir = None,
     coords_unit: opt.BagCoordsUnit = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    engine: ray.Engine = "local",
+    address: ray.Address = None,
+    actors: ray.Actors = None,
+    gpus_per_actor: ray.GpusPerActor = None,
+    cpus_per_actor: ray.CpusPerActor = None,
+    decoders: ray.Decoders = None,
+    retries: ray.Retries = None,
+    storage_options: opt.StorageOptions = None,
+    cache_dir: opt.CacheDir = None,
+    cache_gb: opt.CacheGb = 50.0,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write nothing; open every slide, time three, and say what will fail and how "
+            "many tiles, hours and bytes it takes.",
+            rich_help_panel=opt.RUN,
+        ),
+    ] = False,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            help="What --dry-run --json printed before: the log then ends with predicted against "
+            "actual.",
+            rich_help_panel=opt.RUN,
+        ),
+    ] = None,
     allow_collapsed: opt.AllowCollapsed = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Embed slides (or bags): one Parquet row a slide.
 
     A rerun embeds only what is missing or has changed. Slides that fail
-    are listed in OUT.failures.csv, and the exit code is then 1.
+    are listed in OUT.failures.csv, and the exit code is then 1, as it is
+    with --dry-run where slides would fail.
     """
     from dataclasses import replace
 
     from gigassl.bags.prepare import TileSettings
     from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, embed
+    from gigassl.pipeline.forecast import read_expected
     from gigassl.pipeline.jobs import RunOptions
+    from gigassl.pipeline.preflight import estimate_embed
     from gigassl.pipeline.progress import Reporter
     from gigassl.pipeline.slide_encoding import slide_model, wanted_tiles
     from gigassl.slides.cohort import is_bag, read_cohort
     from gigassl.tiles.encoders import load_encoder
+    from gigassl.urls import place_of
     from gigassl.vectors.pooling import POOLINGS
 
+    cluster = ray.cluster_engine(
+        engine, device=device, address=address, actors=actors, gpus_per_actor=gpus_per_actor,
+        cpus_per_actor=cpus_per_actor, decoders=decoders, retries=retries,
+    )  # fmt: skip
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
-        keep_bags=keep_bags, overviews=overviews, bag_encoder=tile_encoder, coords_unit=coords_unit,
+        keep_bags=keep_bags and place_of(keep_bags), overviews=overviews,
+        bag_encoder=tile_encoder, coords_unit=coords_unit,
+        stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
+        engine=cluster, expected=read_expected(expected) if expected else None,
     )  # fmt: skip
     settings = EmbedSettings(
         tiles=TileSettings(default_mpp=slide_mpp),
         slide_encoder=slide_encoder if slide_encoder in POOLINGS else slide_model(slide_encoder),
         views=_views(views, tiles_per_view=tiles_per_view, seed=seed),
     )
-    cohort = read_cohort(source, slide_dir=slide_dir)
-    if cohort.slides and is_bag(cohort.slides[0].path):
-        with Reporter() as progress:
-            result = embed(cohort, out, settings=settings, options=options, progress=progress)
-        finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
-    wanted = wanted_tiles(
-        settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px, preset=preset
-    )
-    encoder = load_encoder(
-        wanted.encoder or DEFAULT_ENCODER, backend=backend, device=device, precision=precision,
-        batch_size=batch_size,
-    )  # fmt: skip
-    grid = opt.grid_settings(
-        encoder, preset=preset, tile_px=wanted.tile_px, target_mpp=wanted.mpp,
-        min_tissue=min_tissue, overlap_px=overlap_px, allow_upsampling=allow_upsampling,
-    )  # fmt: skip
-    tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+    cohort = read_cohort(place_of(source), slide_dir=slide_dir, stores=options.stores)
+    encoder: TileEncoder | str = DEFAULT_ENCODER
+    if not (cohort.slides and is_bag(cohort.slides[0].path)):
+        wanted = wanted_tiles(
+            settings.slide_encoder, encoder=tile_encoder, mpp=target_mpp, tile_px=tile_px,
+            preset=preset,
+        )  # fmt: skip
+        encoder = load_encoder(
+            wanted.encoder or DEFAULT_ENCODER, backend=backend, precision=precision,
+            device="cpu" if cluster and not dry_run else device, batch_size=batch_size,
+        )  # fmt: skip
+        grid = opt.grid_settings(
+            encoder, preset=preset, tile_px=wanted.tile_px, target_mpp=wanted.mpp,
+            min_tissue=min_tissue, overlap_px=overlap_px, allow_upsampling=allow_upsampling,
+        )  # fmt: skip
+        tiles = opt.tile_settings(grid, tissue=tissue, slide_mpp=slide_mpp, scaled_dct=scaled_dct)
+        settings = replace(settings, tiles=tiles)
+    if dry_run:
+        with Reporter(what="slides opened") as progress:
+            estimate = estimate_embed(
+                cohort, place_of(out), encoder=encoder, settings=settings, options=options,
+                progress=progress,
+            )  # fmt: skip
+        finish(estimate, as_json=json)
     with Reporter() as progress:
         result = embed(
-            cohort, out, encoder=encoder, options=options, progress=progress,
-            settings=replace(settings, tiles=tiles),
+            cohort, place_of(out), encoder=encoder, settings=settings, options=options,
+            progress=progress,
         )  # fmt: skip
     finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)
 

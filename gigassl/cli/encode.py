@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gigassl.cli import cluster_options as ray
 from gigassl.cli import options as opt
 from gigassl.cli.result import finish
 from gigassl.errors import SettingsError
@@ -18,7 +19,7 @@ EXAMPLE = "Example: gigassl encode slides/ -o bank/ --augmentations 50 --tiles 2
 
 
 def encode_command(
-    source: opt.Source,
+    source: opt.SourceOrUrl,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder: one .h5 a slide, or the bank.")
     ],
@@ -41,6 +42,13 @@ def encode_command(
     slide_dir: opt.SlideDir = None,
     workers: opt.Workers = None,
     shard: opt.Shard = None,
+    engine: ray.Engine = "local",
+    address: ray.Address = None,
+    actors: ray.Actors = None,
+    gpus_per_actor: ray.GpusPerActor = None,
+    cpus_per_actor: ray.CpusPerActor = None,
+    decoders: ray.Decoders = None,
+    retries: ray.Retries = None,
     variants: Annotated[
         bool,
         typer.Option(
@@ -89,6 +97,9 @@ def encode_command(
         bool,
         typer.Option("--dry-run", help="Only say what a bank needs.", rich_help_panel=BANK),
     ] = False,
+    storage_options: opt.StorageOptions = None,
+    cache_dir: opt.CacheDir = None,
+    cache_gb: opt.CacheGb = 50.0,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Encode slides into bags: one .h5 a slide with tile features and coordinates.
@@ -104,24 +115,32 @@ def encode_command(
     from gigassl.pipeline.progress import Reporter
     from gigassl.slides.cohort import read_cohort
     from gigassl.tiles.encoders import load_encoder
+    from gigassl.urls import place_of
 
     draws = _draws(
         augmentations, tiles=tiles, draw=draw, stain_jitter=stain_jitter, turn_tiles=turn_tiles,
         seed=seed, others=(reduce, dry_run or None),
     )  # fmt: skip
+    cluster = ray.cluster_engine(
+        engine, device=device, address=address, actors=actors, gpus_per_actor=gpus_per_actor,
+        cpus_per_actor=cpus_per_actor, decoders=decoders, retries=retries,
+    )  # fmt: skip
     options = RunOptions(
         workers=workers, shard=opt.parse_shard(shard), slide_dir=slide_dir, masks=masks,
-        overviews=overviews, variants=variants,
+        overviews=overviews, variants=variants, engine=cluster,
+        stores=opt.store_settings(storage_options, cache_dir=cache_dir, cache_gb=cache_gb),
     )  # fmt: skip
+    if cluster and draws is not None:
+        raise SettingsError("a bank is written by one process; leave --engine ray away")
     if variants and draws is not None:
         raise SettingsError(
             "--variants is for bags, --augmentations for a bank, whose tiles --turn-tiles turns; "
             "give one of the two"
         )
-    cohort = read_cohort(source, slide_dir=slide_dir)
+    cohort = read_cohort(place_of(source), slide_dir=slide_dir, stores=options.stores)
     encoder = load_encoder(
-        tile_encoder or DEFAULT_ENCODER, backend=backend, device=device, precision=precision,
-        batch_size=batch_size,
+        tile_encoder or DEFAULT_ENCODER, backend=backend, device="cpu" if cluster else device,
+        precision=precision, batch_size=batch_size,
     )  # fmt: skip
     grid = opt.grid_settings(
         encoder, preset=preset, tile_px=tile_px, target_mpp=target_mpp, min_tissue=min_tissue,

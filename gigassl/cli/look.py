@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gigassl.cli import options as opt
 from gigassl.cli.result import EXIT_FAILURES
 
 DOCTOR_EXAMPLE = "Example: gigassl doctor --encoders"
@@ -53,7 +54,9 @@ def _list_encoders(*, as_json: bool) -> None:
 
 
 def inspect_command(
-    file: Annotated[Path, typer.Argument(help="Vectors table, bag, bank, model or slide.")],
+    file: Annotated[
+        str, typer.Argument(help="Vectors table, bag, bank, model or slide; or the URL of a file.")
+    ],
     mosaic: Annotated[
         Path | None,
         typer.Option(help="Of a bag: write a PNG of all channels of its features, on its grid."),
@@ -64,12 +67,16 @@ def inspect_command(
             help="Of a bag: write a PNG of its grid, coloured by three principal components."
         ),
     ] = None,
+    storage_options: opt.StorageOptions = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a file is, what it holds, and where it came from."""
     from gigassl.pipeline.inspection import as_text, draw_bag, inspect
+    from gigassl.pipeline.places import brought
+    from gigassl.urls import place_of
 
-    found = inspect(file)
-    if mosaic is not None or colours is not None:
-        draw_bag(file, mosaic=mosaic, colours=colours)
+    with brought([place_of(file)], opt.store_settings(storage_options)) as (local,):
+        found = inspect(local)
+        if mosaic is not None or colours is not None:
+            draw_bag(local, mosaic=mosaic, colours=colours)
     typer.echo(json_module.dumps(found, indent=2, ensure_ascii=False) if json else as_text(found))

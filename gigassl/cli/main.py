@@ -95,6 +95,7 @@ def _register() -> None:
         screen,
         sites,
         synth,
+        verify,
     )
 
     panels = {
@@ -111,6 +112,7 @@ def _register() -> None:
             ("import-model", import_model.import_model_command, import_model.EXAMPLE),
             ("import-vectors", import_vectors.import_vectors_command, import_vectors.EXAMPLE),
             ("merge", merge.merge_command, merge.EXAMPLE),
+            ("verify", verify.verify_command, verify.EXAMPLE),
         ),
         "What they are worth": (
             ("probe", probe.probe_command, probe.EXAMPLE),

@@ -12,10 +12,12 @@ EXAMPLE = "Example: gigassl merge vectors.shard-*-of-8.parquet -o vectors.parque
 
 
 def merge_command(
-    parts: Annotated[list[Path], typer.Argument(help="Tables of the parts, or banks.")],
+    parts: Annotated[list[str], typer.Argument(help="Tables of the parts, or banks; or URLs.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The Parquet file, or the bank's folder.")
+        str, typer.Option("--out", "-o", help="The Parquet file or its URL, or the bank's folder.")
     ],
+    storage_options: opt.StorageOptions = None,
+    cache_dir: opt.CacheDir = None,
     allow_collapsed: opt.AllowCollapsed = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -25,7 +27,11 @@ def merge_command(
     """
     from gigassl.pipeline.bank_merge import merge_banks
     from gigassl.pipeline.merge import merge
+    from gigassl.urls import place_of
 
-    if all(part.is_dir() for part in parts):
-        finish(merge_banks(parts, out), as_json=json)
-    finish_vectors(merge(parts, out), as_json=json, allow_collapsed=allow_collapsed)
+    folders = [Path(part) for part in parts]
+    if all(folder.is_dir() for folder in folders):
+        finish(merge_banks(folders, Path(out)), as_json=json)
+    stores = opt.store_settings(storage_options, cache_dir=cache_dir)
+    result = merge([place_of(part) for part in parts], place_of(out), stores=stores)
+    finish_vectors(result, as_json=json, allow_collapsed=allow_collapsed)

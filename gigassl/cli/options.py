@@ -10,12 +10,40 @@ from gigassl.errors import SettingsError
 if TYPE_CHECKING:
     from gigassl.bags.prepare import TileSettings
     from gigassl.slides.grid import GridSettings
+    from gigassl.stores import StoreSettings
     from gigassl.tiles.engine import TileEncoder
 
-ENCODER, TILES, RUN = "Tile encoder", "Tiles", "Run"
+ENCODER, TILES, RUN, STORE = "Tile encoder", "Tiles", "Run", "Slides at URLs"
 
 Source = Annotated[
     Path, typer.Argument(help="Folder (searched recursively), file, or CSV: slide_id,path[,mpp].")
+]
+SourceOrUrl = Annotated[
+    str,
+    typer.Argument(
+        help="Folder (searched recursively), file, or CSV: slide_id,path[,mpp]; or its URL "
+        "(s3://, gs://, https://).",
+    ),
+]
+StorageOptions = Annotated[
+    str | None,
+    typer.Option(
+        help='How stores are reached, as JSON for fsspec, such as {"endpoint_url": "…"}. Passwords '
+        "belong into the environment.",
+        rich_help_panel=STORE,
+        show_default="environment",
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for local copies of slides at URLs.",
+        rich_help_panel=STORE,
+        show_default="the system's temporary folder",
+    ),
+]
+CacheGb = Annotated[
+    float, typer.Option(help="GB that local copies take at most.", rich_help_panel=STORE)
 ]
 TileEncoderName = Annotated[
     str | None,
@@ -133,6 +161,27 @@ BagMpp = Annotated[
     typer.Option(help="Level-0 µm/px of bags that do not say it.", rich_help_panel=RUN),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def store_settings(
+    options: str | None, *, cache_dir: Path | None = None, cache_gb: float = 50.0
+) -> "StoreSettings":
+    """How stores are reached.
+
+    Raises:
+        SettingsError: options that are no JSON object.
+    """
+    import json
+
+    from gigassl.stores import StoreSettings
+
+    try:
+        given = json.loads(options or "{}")
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"--storage-options wants JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise SettingsError(f"--storage-options wants a JSON object; got {type(given).__name__}")
+    return StoreSettings(options=given, cache_dir=cache_dir, cache_gb=cache_gb)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

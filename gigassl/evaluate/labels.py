@@ -1,6 +1,5 @@
 """Tables of labels: our own, and those of CLAM, Giga-SSL, Patho-Bench, STAMP and TCGA."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gigassl.delimited import rows_of_text
 from gigassl.errors import GigasslError, SettingsError
 from gigassl.slides.cohort import slide_id_of
 
@@ -144,9 +144,7 @@ def _cells(path: Path) -> dict[str, list[str]]:
         raise SettingsError(f"{path} is no table that can be read; save it as CSV, TSV or Parquet")
     if path.suffix.lower() == ".parquet":
         return _parquet_cells(path)
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        dialect = csv.excel if path.suffix.lower() == ".csv" else csv.excel_tab
-        rows = list(csv.DictReader(handle, dialect=dialect, restkey="", restval=""))
+    rows = rows_of_text(path.read_bytes(), where=str(path))
     names = [name for name in rows[0] if name.strip()] if rows else []
     return {name.strip(): [row[name].strip() for row in rows] for name in names}
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
+from gigassl.delimited import rows_of_text
 from gigassl.errors import SettingsError
 from gigassl.evaluate.draws import size_rank
 from gigassl.evaluate.labels import LabelTable, is_empty, read_label_table, some
@@ -162,8 +163,7 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
 
 def _of_columns(path: Path, *, scheme: str, fold: int, train_size: str) -> SplitList:
     """One file a split, one column a side."""
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle, restval="", restkey=""))
+    rows = rows_of_text(path.read_bytes(), where=str(path))
     has = [name for name in rows[0] if name] if rows else []
     if not {"train", "test"} <= set(has):
         raise SettingsError(
@@ -225,8 +225,7 @@ def _of_ours(folder: Path) -> tuple[SplitList, ...]:
 
 def _index(path: Path) -> list[dict[str, str]]:
     """What each column of our table of splits is."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = rows_of_text(path.read_bytes(), where=str(path))
     if not rows or tuple(rows[0]) != _INDEX_COLUMNS:
         raise SettingsError(f"{path} is no index of splits; expected {','.join(_INDEX_COLUMNS)}")
     return rows

@@ -6,10 +6,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from gigassl.bags.bank_info import CARD, FAILURES, REDUCTION, BankSlide
+from gigassl.bags.bank_info import CARD, FAILURES, FILES, REDUCTION, BankSlide
 from gigassl.bags.bank_writer import BankWriter
 from gigassl.bags.reduction import save_reduction
 from gigassl.errors import SlideError
+from gigassl.files import clear_leftovers
 from gigassl.pipeline.bank_estimate import BankEstimate
 from gigassl.pipeline.bank_job import BankJob, BankSettings
 from gigassl.pipeline.bank_stream import AugmentedSlide, encode_augmented
@@ -65,6 +66,7 @@ def encode_bank(
     job.refuse_other_settings(job.info(job.given_reduction()))
     job.size(todo, seconds=None).refuse_full_disk(job.folder)
     with claimed(job.folder / CARD):
+        clear_leftovers(job.folder, FILES)
         return _carry_out(job, progress or Silent())
 
 
@@ -140,14 +142,15 @@ def _encode(
     encoded = encode_augmented(
         todo, prepare=job.slides.prepare, how=job.how, workers=job.workers, progress=progress
     )
-    with closing(encoded):
+    with closing(encoded), job.slides.staging.ahead(todo):
         for work in encoded:
             try:
                 _write(bank, work)
             except SlideError as error:
                 source = work.slide.source
                 log.warning("%s: %s", source.slide_id, error.reason)
-                failures.append(Failure.of(source, error))
+                # without its frames, which hold the slide's file open, and which it would hold
+                failures.append(Failure.of(source, error.with_traceback(None)))
 
 
 def _write(bank: BankWriter, work: AugmentedSlide) -> None:

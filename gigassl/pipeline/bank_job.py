@@ -168,9 +168,9 @@ class BankJob:
             )
 
 
-def _cohort(source: Path | Cohort, options: RunOptions) -> Cohort:
+def _cohort(source: Path | str | Cohort, options: RunOptions) -> Cohort:
     if not isinstance(source, Cohort):
-        source = read_cohort(source, slide_dir=options.slide_dir)
+        source = read_cohort(source, slide_dir=options.slide_dir, stores=options.stores)
     if any(is_bag(slide.path) for slide in source.slides):
         raise SettingsError(
             "these are bags, whose tiles cannot be augmented any more; give the slides, or "

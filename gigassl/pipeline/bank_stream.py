@@ -92,18 +92,22 @@ def encode_augmented(
     in_flight: deque[_Stretch] = deque()
     with reading(sources, prepare=prepare, workers=workers, in_flight=in_flight) as ahead:
         for stretch in _stretches(ahead.slides, readers=ahead.readers, how=how):
-            in_flight.append(stretch)
-            if len(in_flight) > 1:
+            if stretch is not None:
+                in_flight.append(stretch)
+            if stretch is None or len(in_flight) > 1:
                 yield from _encode(in_flight.popleft(), how=how, progress=progress)
         while in_flight:
             yield from _encode(in_flight.popleft(), how=how, progress=progress)
 
 
 def _stretches(
-    slides: Iterator[SlideInHand], *, readers: ThreadPoolExecutor, how: Augmenting
-) -> Iterator[_Stretch]:
+    slides: Iterator[SlideInHand | None], *, readers: ThreadPoolExecutor, how: Augmenting
+) -> Iterator[_Stretch | None]:
     """Submits the reads of one step after another; the caller draws one step ahead."""
     for slide in slides:
+        if slide is None:
+            yield None
+            continue
         work, prepared = AugmentedSlide(slide=slide), slide.prepared
         if prepared is None:
             yield _Stretch(work=work, step=None, reads=(), is_last=True)

@@ -1,40 +1,49 @@
 """The main job: a collection of slides or bags into one Parquet table, one row a slide."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gigassl.bags.bag import Bag, save_bag
+from gigassl.bags.bag import save_bag
 from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import combined
 from gigassl.evaluate.vector_set import FIRST_BLOCK
+from gigassl.pipeline.engines import encoding_job
 from gigassl.pipeline.failures import (
     Failure,
     failures_path,
     missing_files,
-    save_failures,
     with_failures,
 )
+from gigassl.pipeline.forecast import ForetellingProgress, Timing
 from gigassl.pipeline.gate import VectorQuality, quality_of
-from gigassl.pipeline.jobs import BagJob, Job, RunOptions, SlideJob, known_inputs, provenance_of
-from gigassl.pipeline.output import claimed, make_folder
+from gigassl.pipeline.jobs import (
+    BagJob,
+    Job,
+    RunOptions,
+    known_inputs,
+    known_sizes,
+    provenance_of,
+)
+from gigassl.pipeline.outputs import Output, claimed_output, keep_failures, kept_bags
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.progress import Progress, Silent
+from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
-from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
+from gigassl.urls import beside, shown
 from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.slide_model import SlideModel
-from gigassl.vectors.table import SlideRow, SlideTable
+from gigassl.vectors.table import SlideTable
 
 log = logging.getLogger("gigassl")
 
@@ -66,39 +75,43 @@ class EmbedResult:
         n_new, n_reused: slides embedded now, and rows kept from before.
         interrupted: the run was stopped by the user; what was done is kept.
         quality: of the vectors of a trained slide encoder; None for poolings and for few slides.
+        timing: foretold against taken; without a dry run None for few slides and on a cluster.
     """
 
-    out: Path
+    out: Path | str
     table: SlideTable | None
     failures: Sequence[Failure]
     n_new: int
     n_reused: int
     interrupted: bool = False
     quality: VectorQuality | None = None
+    timing: Timing | None = None
 
     def summary(self) -> dict[str, Any]:
         """The result in plain values, for ``--json``."""
         return {
-            "out": str(self.out),
+            "out": shown(str(self.out)),
             "rows": 0 if self.table is None else len(self.table),
             "new": self.n_new,
             "reused": self.n_reused,
             "interrupted": self.interrupted,
             "quality": None if self.quality is None else self.quality.summary(),
+            "timing": None if self.timing is None else self.timing.summary(),
             "failures": [asdict(failure) for failure in self.failures],
         }
 
     def sentence(self) -> str:
         """The result in one or two lines."""
         rows = 0 if self.table is None else len(self.table)
-        done = f"{self.out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
+        out = shown(str(self.out))
+        done = f"{out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
         if self.quality is not None:
             done = f"{done}; {self.quality.sentence()}"
-        return with_failures(done, self.failures, failures_path(self.out))
+        return with_failures(done, self.failures, beside(self.out, failures_path))
 
 
 def embed(
-    source: Path | Cohort, out: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
+    source: Path | str | Cohort, out: Path | str, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
     settings: EmbedSettings | None = None, options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> EmbedResult:  # fmt: skip
@@ -109,8 +122,8 @@ def embed(
     settings. A killed run loses at most the slide in hand.
 
     Args:
-        source: folder, file or CSV (see ``read_cohort``) of slides, or of bags.
-        out: the Parquet file; with ``options.shard`` the part's own file beside it.
+        source: folder, file or CSV (see ``read_cohort``) of slides, or of bags; or its URL.
+        out: the Parquet file, or its URL; with ``options.shard`` the part's own file beside it.
         encoder: tile encoder, or a name that ``load_encoder`` knows; not used for bags.
 
     Raises:
@@ -123,22 +136,26 @@ def embed(
         result = gigassl.embed(Path("slides"), Path("vectors.parquet"))
     """
     settings, options = settings or EmbedSettings(), options or RunOptions()
-    if out.suffix != ".parquet":
+    if not str(out).endswith(".parquet"):
         raise SettingsError(f"-o names the table to write and ends in .parquet; got {out}")
     encoding = slide_encoding(settings.slide_encoder, views=settings.views)
     if not isinstance(source, Cohort):
-        source = read_cohort(source, slide_dir=options.slide_dir)
+        source = read_cohort(source, slide_dir=options.slide_dir, stores=options.stores)
     if options.shard is not None:
         index, of = options.shard
-        source, out = source.shard(index, of=of), shard_path(out, index, of=of)
-    with claimed(out):
-        if options.keep_bags is not None:
-            make_folder(options.keep_bags)
-        job = _job(source, encoder=encoder, settings=settings, options=options)
+        source = source.shard(index, of=of)
+        out = beside(out, lambda path: shard_path(path, index, of=of))
+    names = [slide.slide_id for slide in source.slides]
+    with (
+        claimed_output(out, options.stores) as output,
+        kept_bags(options.keep_bags, options.stores, slide_ids=names) as bags,
+        _job(source, encoder=encoder, settings=settings, options=options) as job,
+    ):
         if job.gives is not None:
             encoding.check(job.gives)
-        run = _Run(source, out, job=job, encoding=encoding, options=options)
-        return run.carry_out(progress or Silent())
+        where = replace(output, bags=bags)
+        run = _Run(source, where, job=job, encoding=encoding, options=options)
+        return replace(run.carry_out(progress or Silent()), out=out)
 
 
 def shard_path(out: Path, index: int, *, of: int) -> Path:
@@ -150,31 +167,39 @@ def shard_path(out: Path, index: int, *, of: int) -> Path:
     return out.with_name(f"{out.stem}.shard-{index}-of-{of}{out.suffix}")
 
 
+@contextmanager
 def _job(
     cohort: Cohort, *, encoder: TileEncoder | str, settings: EmbedSettings, options: RunOptions
-) -> Job:
+) -> Iterator[Job]:
     if cohort.slides and is_bag(cohort.slides[0].path):
-        return BagJob(cohort.slides, options=options, default_mpp=settings.tiles.default_mpp)
-    loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
-    return SlideJob(encoder=loaded, tiles=settings.tiles, options=options)
+        if options.engine is not None:
+            raise SettingsError("bags are read in this process; leave --engine ray away")
+        yield BagJob(cohort.slides, options=options, default_mpp=settings.tiles.default_mpp)
+        return
+    with encoding_job(encoder, tiles=settings.tiles, options=options) as job:
+        yield job
 
 
 class _Run:
     """One embedding run: what is done already, what is to do, and how it ends."""
 
     def __init__(
-        self, cohort: Cohort, out: Path, *, job: Job, encoding: SlideEncoding, options: RunOptions
-    ) -> None:
-        self.cohort, self.out, self.job, self.options = cohort, out, job, options
+        self, cohort: Cohort, output: Output, *, job: Job, encoding: SlideEncoding,
+        options: RunOptions,
+    ) -> None:  # fmt: skip
+        self.cohort, self.out, self.job, self.options = cohort, output.path, job, options
+        self.output, self.place = output, output.place
         self.encoding, self.n_new = encoding, 0
         record = {**job.settings, "slide_encoder": encoding.settings}
         self.parts = Parts(
-            out,
+            self.out,
+            place=self.place,
             settings_digest=digest_of_settings(record),
             provenance={
                 **provenance_of(
                     record, pretrained_on=combined(encoding.pretrained_on, job.pretrained_on)
                 ),
+                **job.origin,
                 "normalised": True,
                 **({} if encoding.first_block is None else {FIRST_BLOCK: encoding.first_block}),
             },
@@ -185,15 +210,19 @@ class _Run:
         todo = self._todo()
         self.parts.drop(slide.slide_id for slide in todo)
         n_reused = len(self.cohort) - len(todo)
-        progress.started(len(todo))
+        # on a cluster many slides end together, and the time between two ends is no slide's own
+        sizes = {} if self.options.engine is not None else known_sizes(todo)
+        watched = ForetellingProgress(progress, sizes=sizes, expected=self.options.expected)
+        watched.started(len(todo))
         interrupted = False
-        outcomes = self.job.outcomes(todo, progress=progress)
+        outcomes = self.job.outcomes(todo, progress=watched)
         try:
             with closing(outcomes), ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
                 self._commit_all(outcomes, writer=writer)
         except KeyboardInterrupt:
             interrupted = True
-        return self._ended(n_reused=n_reused, interrupted=interrupted)
+        timing = None if interrupted else watched.ended()
+        return replace(self._ended(n_reused=n_reused, interrupted=interrupted), timing=timing)
 
     def _todo(self) -> list[CohortSlide]:
         """Slides without a row that still holds; says what it found."""
@@ -207,7 +236,7 @@ class _Run:
             changed = [f"{name}: {old} → {new}" for name, (old, new) in differing.items()]
             log.info(
                 "%d slides in %s were made with other settings (%s); they are embedded anew",
-                len(stale), self.out, ", ".join(changed) or "unknown",
+                len(stale), self.place.shown(self.out), ", ".join(changed) or "unknown",
             )  # fmt: skip
         if done:
             n_new = len(slides) - len(done)
@@ -236,43 +265,32 @@ class _Run:
 
     def _commit(self, outcome: Outcome) -> Failure | None:
         """Writes one slide's bag (if wanted), then its row, which says that all is done."""
+        if outcome.bag is None:
+            # not raised here: the error would hold this frame, and the frame the open slide
+            failure = outcome.failure or SlideError("no features came back", stage="encode")
+            return Failure.of(outcome.source, failure)
         try:
-            if outcome.bag is None:
-                raise outcome.failure or SlideError("no features came back", stage="encode")
-            row = self._row(outcome.source, outcome.bag)
-            if self.options.keep_bags is not None:
-                save_bag(outcome.bag, self.options.keep_bags / f"{row.slide_id}.h5")
+            row = slide_row(
+                outcome.source, outcome.bag, encoding=self.encoding,
+                settings_digest=self.parts.settings_digest,
+            )  # fmt: skip
+            if self.output.bags is not None:
+                path = self.output.bags.path / f"{row.slide_id}.h5"
+                save_bag(outcome.bag, path)
+                self.output.bags.place.hand_over(path)
             self.parts.commit(row)
         except SlideError as error:
             return Failure.of(outcome.source, error)
         return None
 
-    def _row(self, source: CohortSlide, bag: Bag) -> SlideRow:
-        info = bag.info
-        return SlideRow(
-            slide_id=source.slide_id,
-            patient_id=source.patient_id,
-            patient_rule=source.patient_rule,
-            file=source.path.name,
-            n_tiles=len(bag.coords),
-            **self.encoding.vector(bag),
-            mpp=info.mpp_l0,
-            mpp_source=info.mpp_source,
-            effective_mpp=info.effective_mpp,
-            width_l0=info.width_l0,
-            height_l0=info.height_l0,
-            slide_digest=info.slide_digest,
-            inputs_digest=info.inputs_digest,
-            settings_digest=self.parts.settings_digest,
-        )
-
     def _ended(self, *, n_reused: int, interrupted: bool) -> EmbedResult:
         table = None
         if interrupted and self.parts.stale():
-            log.info("%s keeps its earlier rows; run again to finish the new ones", self.out)
+            where = self.place.shown(self.out)
+            log.info("%s keeps its earlier rows; run again to finish the new ones", where)
         else:
             table = self.parts.merge()
-        save_failures(self.failures, failures_path(self.out))
+        keep_failures(self.failures, self.output)
         return EmbedResult(
             out=self.out,
             table=table,

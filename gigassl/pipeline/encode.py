@@ -7,22 +7,23 @@ from pathlib import Path
 from gigassl.bags.bag import holds_variants, read_info, save_bag
 from gigassl.bags.prepare import TileSettings, inputs_digest
 from gigassl.errors import SettingsError, SlideError
+from gigassl.files import clear_leftovers
 from gigassl.pipeline.embed import DEFAULT_ENCODER
 from gigassl.pipeline.encode_result import EncodeResult
+from gigassl.pipeline.engines import encoding_job
 from gigassl.pipeline.failures import Failure, missing_files, save_failures
-from gigassl.pipeline.jobs import RunOptions, SlideJob
+from gigassl.pipeline.jobs import EncodingJob, RunOptions
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.pipeline.variants_space import say_space
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
-from gigassl.tiles.encoders import load_encoder
 from gigassl.tiles.engine import TileEncoder
 
 log = logging.getLogger("gigassl")
 
 
 def encode(
-    source: Path | Cohort, folder: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
+    source: Path | str | Cohort, folder: Path, *, encoder: TileEncoder | str = DEFAULT_ENCODER,
     tiles: TileSettings | None = None, options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> EncodeResult:  # fmt: skip
@@ -33,7 +34,7 @@ def encode(
     the tiles in the seven other turned and mirrored variants of the slide.
 
     Args:
-        source: folder, file or CSV of slides (see ``read_cohort``).
+        source: folder, file or CSV of slides (see ``read_cohort``), or its URL.
         folder: where the bags go; with ``options.shard`` several runs share it.
         encoder: tile encoder, or a name that ``load_encoder`` knows.
         tiles: which pixels the tile encoder sees.
@@ -45,15 +46,16 @@ def encode(
     """
     options, progress = options or RunOptions(), progress or Silent()
     if not isinstance(source, Cohort):
-        source = read_cohort(source, slide_dir=options.slide_dir)
+        source = read_cohort(source, slide_dir=options.slide_dir, stores=options.stores)
     if any(is_bag(slide.path) for slide in source.slides):
         raise SettingsError("these are bags already; `gigassl embed` takes them as they are")
     if options.shard is not None:
         source = source.shard(options.shard[0], of=options.shard[1])
     with claimed(_failures_file(folder, options)):
-        loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
-        job = SlideJob(encoder=loaded, tiles=tiles or TileSettings(), options=options)
-        return _carry_out(job, source, folder, progress=progress)
+        # other parts of a job array write other bags into the same folder
+        clear_leftovers(folder, {f"{slide.slide_id}.h5" for slide in source.slides})
+        with encoding_job(encoder, tiles=tiles or TileSettings(), options=options) as job:
+            return _carry_out(job, source, folder, progress=progress)
 
 
 def _failures_file(folder: Path, options: RunOptions) -> Path:
@@ -64,7 +66,9 @@ def _failures_file(folder: Path, options: RunOptions) -> Path:
     return folder / f"failures.shard-{index}-of-{of}.csv"
 
 
-def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progress) -> EncodeResult:
+def _carry_out(
+    job: EncodingJob, cohort: Cohort, folder: Path, *, progress: Progress
+) -> EncodeResult:
     todo = [slide for slide in cohort.slides if not _is_done(slide, folder, job=job)]
     n_reused = len(cohort) - len(todo)
     if n_reused:
@@ -98,7 +102,7 @@ def _carry_out(job: SlideJob, cohort: Cohort, folder: Path, *, progress: Progres
     )
 
 
-def _is_done(slide: CohortSlide, folder: Path, *, job: SlideJob) -> bool:
+def _is_done(slide: CohortSlide, folder: Path, *, job: EncodingJob) -> bool:
     path = folder / f"{slide.slide_id}.h5"
     if not path.is_file():
         return False

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gigassl.errors import SlideError
+from gigassl.delimited import rows_of_text
+from gigassl.errors import SettingsError, SlideError
 from gigassl.files import written_whole
 from gigassl.slides.cohort import Cohort, CohortSlide
 
@@ -26,7 +27,7 @@ class Failure:
     def of(cls, source: CohortSlide, error: SlideError) -> "Failure":
         """The failures-file row of a slide's error."""
         return cls(
-            slide_id=source.slide_id, path=str(source.path), stage=error.stage,
+            slide_id=source.slide_id, path=source.where, stage=error.stage,
             reason=error.reason, detail=error.detail,
         )  # fmt: skip
 
@@ -34,7 +35,10 @@ class Failure:
 def missing_files(cohort: Cohort) -> list[Failure]:
     """The failures of slides whose file a cohort table names in vain."""
     missing = SlideError("the file that the cohort table names does not exist", stage="open")
-    return [Failure.of(slide, missing) for slide in cohort.missing]
+    return [
+        Failure.of(s, SlideError(s.remote.problem, stage="fetch") if s.remote else missing)
+        for s in cohort.missing
+    ]
 
 
 def failures_path(out: Path) -> Path:
@@ -59,7 +63,7 @@ def save_failures(failures: Iterable[Failure], path: Path) -> None:
 
 
 def with_failures(
-    done: str, failures: Sequence[Failure], path: Path, *, what: str = "slides"
+    done: str, failures: Sequence[Failure], path: Path | str, *, what: str = "slides"
 ) -> str:
     """What was done, and below it how many slides failed and where they are listed."""
     if not failures:
@@ -68,8 +72,14 @@ def with_failures(
 
 
 def read_failures(path: Path) -> Sequence[Failure]:
-    """The failures listed in a file; none where there is no file."""
+    """The failures listed in a file; none where there is no file.
+
+    Raises:
+        SettingsError: another table.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as handle:
-        return [Failure(**row) for row in csv.DictReader(handle)]
+    rows = rows_of_text(path.read_bytes(), where=str(path))
+    if any(tuple(row) != COLUMNS for row in rows):
+        raise SettingsError(f"{path} is no list of failures; expected {','.join(COLUMNS)}")
+    return [Failure(**row) for row in rows]

@@ -8,7 +8,8 @@ from tempfile import TemporaryFile
 from filelock import FileLock, Timeout
 
 from gigassl.errors import GigasslError
-from gigassl.files import MachineError, machine_error
+from gigassl.files import MachineError, clear_leftovers, machine_error
+from gigassl.pipeline.failures import failures_path
 
 
 class BusyError(GigasslError):
@@ -18,6 +19,8 @@ class BusyError(GigasslError):
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
     """Holds the lock of an output file while inside; the system releases it if the process dies.
+
+    What a killed run left half written of that file, or of its failures, is removed.
 
     Raises:
         BusyError: another run holds it.
@@ -31,6 +34,7 @@ def claimed(out: Path) -> Iterator[None]:
         with TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
         lock.acquire(timeout=0)
+        clear_leftovers(folder, {out.name, failures_path(out).name})
     except Timeout:
         raise BusyError(
             f"another run is writing {out}; wait for it, or choose another -o "

@@ -9,6 +9,7 @@ from typing import Any
 
 from gigassl.errors import GigasslError, SettingsError
 from gigassl.evaluate.contamination import counted
+from gigassl.pipeline.places import LocalPlace, Place, parts_name
 from gigassl.slides.cohort import CohortSlide
 from gigassl.vectors.table import (
     SlideRow,
@@ -29,9 +30,13 @@ class Parts:
     ``<out>.parts/`` (written aside, renamed); ``merge`` makes one sorted table and clears them.
     """
 
-    def __init__(self, out: Path, *, settings_digest: str, provenance: Mapping[str, Any]) -> None:
+    def __init__(
+        self, out: Path, *, settings_digest: str, provenance: Mapping[str, Any],
+        place: Place | None = None,
+    ) -> None:  # fmt: skip
         self.out = out
-        self.folder = out.with_name(f"{out.name}.parts")
+        self.folder = out.with_name(parts_name(out.name))
+        self.place = place or LocalPlace()
         self.settings_digest = settings_digest
         self.provenance = dict(provenance)
         self._earlier = open_table(out) if out.exists() else None
@@ -79,19 +84,22 @@ class Parts:
         lost = sorted(set(self.stale()) - known)
         if lost:
             raise SettingsError(
-                f"{self.out} holds {len(lost)} slides that are not in this input, made with other "
-                f"settings ({lost[0]}, …); choose another -o"
+                f"{self.place.shown(self.out)} holds {len(lost)} slides that are not in this "
+                f"input, made with other settings ({lost[0]}, …); choose another -o"
             )
         kept = sorted(self._rows.keys() - known)
         if kept:
-            log.info("%d slides in %s are not in this input; they stay", len(kept), self.out)
+            where = self.place.shown(self.out)
+            log.info("%d slides in %s are not in this input; they stay", len(kept), where)
 
     def commit(self, row: SlideRow) -> None:
-        """Makes one slide's row safe on disk."""
+        """Makes one slide's row safe."""
         self.folder.mkdir(exist_ok=True)
         # of the provenance only what is not the same long list in each of thousands of files
         table = one_row(row, provenance=counted(self.provenance))
-        save_table(table, self.folder / _file_name(row.slide_id))
+        path = self.folder / _file_name(row.slide_id)
+        save_table(table, path)
+        self.place.keep(path)
         self._rows[row.slide_id] = row
 
     def drop(self, slide_ids: Iterable[str]) -> None:
@@ -106,7 +114,10 @@ class Parts:
             rows = [self._rows[slide_id] for slide_id in sorted(self._rows)]
             table = table_from_rows(rows, provenance=self.provenance)
             save_table(table, self.out)
+            self.place.keep(self.out)
+        parts = list(self.folder.glob("*.parquet"))
         shutil.rmtree(self.folder, ignore_errors=True)
+        self.place.gone(parts)
         return table
 
 

@@ -1,7 +1,7 @@
 """Slides in, bags out: opening, reading and encoding overlap, in bounded memory and fixed order."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from jaxtyping import Float16, Float32, UInt8
 
 from gigassl.bags.prepare import PreparedSlide
 from gigassl.errors import SlideError
-from gigassl.files import machine_error
+from gigassl.pipeline.opening import failure_of
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import CohortSlide
 from gigassl.slides.grid import TileGrid
@@ -70,8 +70,9 @@ def encode_slides(
     how = _Encoding(encoder=encoder, n_variants=N_VARIANTS if variants else 1, progress=progress)
     with reading(sources, prepare=prepare, workers=workers, in_flight=in_flight) as ahead:
         for read in _reads(ahead.slides, readers=ahead.readers, batch_size=encoder.batch_size):
-            in_flight.append(read)
-            if len(in_flight) > workers + 1:
+            if read is not None:
+                in_flight.append(read)
+            if read is None or len(in_flight) > workers + 1:
                 yield from _encode(in_flight.popleft(), how)
         while in_flight:
             yield from _encode(in_flight.popleft(), how)
@@ -97,16 +98,20 @@ class InFlight(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingAhead:
-    """Slides opened one after another, and the threads that read them."""
+    """Slides opened one after another, and the threads that read them.
 
-    slides: Generator[SlideInHand, None, None]
+    While the next slide is not open yet, ``slides`` gives None as long as something is in flight:
+    the caller finishes one thing, which may be what the next slide waits for.
+    """
+
+    slides: Generator[SlideInHand | None, None, None]
     readers: ThreadPoolExecutor
 
 
 @contextmanager
 def reading(
     sources: Sequence[CohortSlide], *, prepare: Prepare, workers: int,
-    in_flight: Iterable[InFlight],
+    in_flight: Collection[InFlight],
 ) -> Iterator[ReadingAhead]:  # fmt: skip
     """Opens slides ahead inside; at the end threads have stopped and no slide is left open.
 
@@ -115,20 +120,22 @@ def reading(
     """
     readers = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read")
     opener = ThreadPoolExecutor(max_workers=_OPEN_AHEAD, thread_name_prefix="open")
-    slides = _opened_ahead(sources, prepare=prepare, opener=opener)
+    slides = _opened_ahead(sources, prepare=prepare, opener=opener, in_flight=in_flight)
     try:
         yield ReadingAhead(slides=slides, readers=readers)
     finally:
         readers.shutdown(cancel_futures=True)
-        opener.shutdown(cancel_futures=True)
-        slides.close()
+        # before the openers end: one may wait for the room that a slide in flight takes
         for item in in_flight:
             close(item.slide)
+        opener.shutdown(cancel_futures=True)
+        slides.close()
 
 
 def _opened_ahead(
-    sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor
-) -> Generator[SlideInHand, None, None]:
+    sources: Sequence[CohortSlide], *, prepare: Prepare, opener: ThreadPoolExecutor,
+    in_flight: Collection[InFlight],
+) -> Generator[SlideInHand | None, None, None]:  # fmt: skip
     """Opens slides a few ahead, and closes those left open when the run ends early."""
     ahead: deque[tuple[CohortSlide, Future[PreparedSlide]]] = deque()
     waiting = iter(sources)
@@ -138,6 +145,8 @@ def _opened_ahead(
                 ahead.append((source, opener.submit(prepare, source)))
             if not ahead:
                 return
+            while in_flight and not ahead[0][1].done():
+                yield None
             source, future = ahead.popleft()
             slide = SlideInHand(source=source)
             with failing(slide):
@@ -150,10 +159,13 @@ def _opened_ahead(
 
 
 def _reads(
-    slides: Iterator[SlideInHand], *, readers: ThreadPoolExecutor, batch_size: int
-) -> Iterator[_Read]:
+    slides: Iterator[SlideInHand | None], *, readers: ThreadPoolExecutor, batch_size: int
+) -> Iterator[_Read | None]:
     """Submits batches, slide after slide; the caller draws only as many as may be in flight."""
     for slide in slides:
+        if slide is None:
+            yield None
+            continue
         prepared = slide.prepared
         if prepared is None:
             yield _Read(slide=slide, start=0, tiles=None, is_last=True)
@@ -194,9 +206,18 @@ def _fill(
     slide: SlideInHand, features: Float32[np.ndarray, "tile dim"], *, start: int, variant: int,
     of: int,
 ) -> None:  # fmt: skip
-    """Stores a batch's features as float16, the precision of bags on disk."""
+    """Stores a batch's features."""
     if slide.features is None:
         slide.features = np.empty((of, len(_grid(slide)), features.shape[1]), dtype=np.float16)
+    slide.features[variant, start : start + len(features)] = as_stored(features)
+
+
+def as_stored(features: Float32[np.ndarray, "tile dim"]) -> Float16[np.ndarray, "tile dim"]:
+    """Features in float16, the precision of bags on disk.
+
+    Raises:
+        SlideError: float16 cannot hold one of them.
+    """
     with np.errstate(over="ignore"):
         half = features.astype(np.float16)
     if not np.isfinite(half).all():
@@ -204,7 +225,7 @@ def _fill(
             f"the tile encoder gave features beyond float16 (to {np.abs(features).max():.3g})",
             stage="encode",
         )
-    slide.features[variant, start : start + len(half)] = half
+    return half
 
 
 def _grid(slide: SlideInHand) -> TileGrid:
@@ -227,10 +248,6 @@ def failing(slide: SlideInHand) -> Iterator[None]:
     """
     try:
         yield
-    except SlideError as error:
-        slide.failure = error
-    except OSError as error:
-        doing = f"reading {slide.source.path}"
-        if (known := machine_error(error, doing=doing)) is not None:
-            raise known from error
-        slide.failure = SlideError("the file cannot be read", stage="read", detail=str(error))
+    except (SlideError, OSError) as error:
+        # its frames hold the slide, and the slide would hold them: a circle that keeps files open
+        slide.failure = failure_of(error, slide.source).with_traceback(None)

@@ -60,24 +60,17 @@ class Backend(Protocol):
         ...
 
 
-class TileEncoder:
-    """A frozen network with its own preprocessing, resolution, width and digest.
+class EncoderFacts:
+    """What is known of a tile encoder, wherever it runs.
 
     Attributes:
         record: facts of the encoder.
         settings: how it runs; backend, device and precision are decided, never "auto" or None.
         digest: SHA-256 of the weights (16 hex digits).
-        weight_bytes: of the weights and buffers, as loaded.
     """
 
-    def __init__(self, network: nn.Module, *, record: EncoderRecord, settings: EngineSettings):
-        network = network.eval().requires_grad_(requires_grad=False)
-        self.record = record
-        self.settings = _decided(settings, record)
-        weights = network.state_dict()
-        self.digest = digest_of_tensors(weights)
-        self.weight_bytes = sum(tensor.nbytes for tensor in weights.values())
-        self._backend = _start(network, record=record, settings=self.settings)
+    def __init__(self, *, record: EncoderRecord, settings: EngineSettings, digest: str) -> None:
+        self.record, self.settings, self.digest = record, settings, digest
 
     @property
     def dim(self) -> int:
@@ -86,7 +79,7 @@ class TileEncoder:
 
     @property
     def batch_size(self) -> int:
-        """Most tiles that one call of :meth:`encode` takes."""
+        """Most tiles that go through the network at once."""
         return self.settings.batch_size
 
     @property
@@ -111,6 +104,28 @@ class TileEncoder:
                 "interpolation")  # fmt: skip
         settings: dict[str, Any] = plain(self.settings)
         return {key: facts[key] for key in kept} | {"weights": self.digest} | settings
+
+
+class TileEncoder(EncoderFacts):
+    """A frozen network with its own preprocessing, resolution, width and digest.
+
+    Attributes:
+        network: what runs, as it was given.
+        asked: how it was asked to run, for another machine, which may decide otherwise.
+        weight_bytes: of the weights and buffers, as loaded.
+    """
+
+    def __init__(self, network: nn.Module, *, record: EncoderRecord, settings: EngineSettings):
+        self.network = network.eval().requires_grad_(requires_grad=False)
+        self.asked = settings
+        weights = network.state_dict()
+        super().__init__(
+            record=record,
+            settings=_decided(settings, record),
+            digest=digest_of_tensors(weights),
+        )
+        self.weight_bytes = sum(tensor.nbytes for tensor in weights.values())
+        self._backend = _start(self.network, record=record, settings=self.settings)
 
     def encode(
         self,

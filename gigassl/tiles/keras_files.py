@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from gigassl.errors import SettingsError
+from gigassl.hdf5 import why_not_trusted
 
 SUFFIXES = (".h5", ".hdf5", ".keras")
 Weight = Float32[np.ndarray, "..."]
@@ -61,6 +62,9 @@ def read_keras(path: Path) -> KerasNetwork:
         raise SettingsError(f"no Keras model at {path}; give the path of an existing .h5 file")
     try:
         with h5py.File(path, "r") as file:
+            wrong = why_not_trusted(file)
+            if wrong:
+                raise SettingsError(f"{path} is not read: {wrong}")
             config, weights = _config_of(file, path), _weights_of(file)
         layers = list(_flat(config, path))
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gigassl.errors import SettingsError, SlideError
+from gigassl.hdf5 import why_not_trusted
 from gigassl.slides.cohort import slide_id_of
 from gigassl.vectors.foreign_record import ForeignVectors
 
@@ -24,6 +25,9 @@ def read_h5(path: Path) -> ForeignVectors:
     """
     try:
         with h5py.File(path, "r") as file:
+            wrong = why_not_trusted(file)
+            if wrong:
+                raise SlideError(f"is not read: {wrong}", stage="open")
             key = next((k for k in _KEYS if isinstance(file.get(k), h5py.Dataset)), None)
             return _of_cohort(file, path) if key is None else _of_slide(file, key, path=path)
     except OSError as error:

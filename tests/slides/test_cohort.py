@@ -1,13 +1,17 @@
 """Cohort: folders, CSVs of our own and of other tools, ids, patients, duplicates, missing files."""
 
+import uuid
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gigassl.errors import SettingsError
 from gigassl.slides.cohort import SLIDE_SUFFIXES, patient_of, read_cohort, slide_id_of
+from gigassl.store_errors import StoreError
+from gigassl.stores import StoreSettings
 
 
 def touch(path: Path) -> Path:
@@ -134,3 +138,67 @@ def test_shards_are_disjoint_and_complete(n: int, of: int) -> None:
     for bad in (0, of + 1):
         with pytest.raises(SettingsError, match="1 ≤ i ≤ n"):
             cohort.shard(bad, of=of)
+
+
+def stored(files: dict[str, bytes]) -> str:
+    """Files in fsspec's store in memory; their URL."""
+    url = f"memory://{uuid.uuid4().hex}"
+    fsspec.filesystem("memory").pipe({f"{url}/{name}": held for name, held in files.items()})
+    return url
+
+
+def test_a_url_is_searched_like_a_folder(tmp_path: Path) -> None:
+    names = ["b/two.svs", "one.ome.tiff", ".trash/three.svs", "notes.txt", "c 5/1.dcm", "c 5/2.dcm"]
+    url = stored(dict.fromkeys(names, b"abc"))
+    for name in names:
+        touch(tmp_path / name)
+    ours, theirs = read_cohort(url, stores=StoreSettings()), read_cohort(tmp_path)
+    assert [s.slide_id for s in ours.slides] == [s.slide_id for s in theirs.slides]
+    assert [s.path.name for s in ours.slides] == [s.path.name for s in theirs.slides]
+    assert [s.n_bytes() for s in ours.slides] == [3, 3, 3]
+    assert ours.slides[-1].where == f"{url}/b/two.svs"
+
+
+def test_one_slide_by_its_url() -> None:
+    url = stored({"x/TCGA-AA-3518-01Z.svs": b"1234"})
+    (slide,) = read_cohort(f"{url}/x/TCGA-AA-3518-01Z.svs", stores=StoreSettings()).slides
+    assert (slide.slide_id, slide.patient_id) == ("TCGA-AA-3518-01Z", "TCGA-AA-3518")
+    assert slide.n_bytes() == 4
+    with pytest.raises(StoreError, match="there is no such file"):
+        read_cohort(f"{url}/none.svs", stores=StoreSettings())
+
+
+def test_a_table_at_a_url_names_slides_beside_it_elsewhere_and_here(tmp_path: Path) -> None:
+    other = stored({"far.svs": b"far"})
+    here = touch(tmp_path / "here.svs")
+    rows = f"slide_id,path,grade\nnear,sub/near.svs,1\nfar,{other}/far.svs,2\nhere,{here},3\n"
+    url = stored({"t/table.csv": rows.encode() + b"gone,gone.svs,4\n", "t/sub/near.svs": b"near"})
+    cohort = read_cohort(f"{url}/t/table.csv", stores=StoreSettings())
+    assert [(s.slide_id, s.where, s.labels["grade"]) for s in cohort.slides] == [
+        ("far", f"{other}/far.svs", "2"),
+        ("here", str(here), "3"),
+        ("near", f"{url}/t/sub/near.svs", "1"),
+    ]
+    assert [(s.slide_id, s.remote and s.remote.problem) for s in cohort.missing] == [
+        ("gone", "there is no such file")
+    ]
+
+
+def test_a_table_at_a_url_does_not_lead_out_of_its_folder() -> None:
+    url = stored({"t/table.csv": b"slide_id,path\na,../../secret.svs\n"})
+    with pytest.raises(SettingsError, match=r"line 2: '\.\./\.\./secret\.svs' leads out of the"):
+        read_cohort(f"{url}/t/table.csv", stores=StoreSettings())
+
+
+def test_urls_are_refused_where_nobody_fetches_them(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("slide_id,path\na,https://host/a.svs?token=secret\n")
+    for source in (table, "s3://bucket/slides"):
+        with pytest.raises(SettingsError, match="slides at a URL are read by") as caught:
+            read_cohort(source)
+        assert "secret" not in str(caught.value)
+
+
+def test_nothing_at_a_url_says_what_was_looked_for() -> None:
+    with pytest.raises(SettingsError, match="no slides or bags found in memory://"):
+        read_cohort(stored({"notes.txt": b"n"}), stores=StoreSettings())
