@@ -130,7 +130,7 @@ def _worth(
     mean: EmbedResult,
 ) -> FewshotResult:  # fmt: skip
     return fewshot(
-        [learned.out, mean.out], folder / "worth",
+        [Path(learned.out), Path(mean.out)], folder / "worth",
         task=TaskOptions(labels=labels, target="composition", split=_SPLITS),
         options=FewshotOptions(
             probes=("giga-ssl",), bags=folder / "bags", mil=("abmil",), slide_encoder=training.out
