@@ -130,11 +130,12 @@ def store_of(codes: np.ndarray) -> TileStore:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the CNN is trained: epochs at so many slides, the side of its crops, the seed."""
+    """How the CNN is trained: epochs, side of its crops, seed, epochs until the rate falls."""
 
     epochs: int
     crop: int | None
     seed: int
+    plateau: int = 2
 
     def run(self, kind: Kind, store: TileStore, target: np.ndarray, *, n_train: int,
             event: np.ndarray | None = None) -> pa.Table:  # fmt: skip
@@ -157,7 +158,8 @@ class Recipe:
         """
         chosen = replace(
             settings_for("nic-cnn", kind), epochs=self.epochs, validation=0.1, seed=self.seed,
-            options={} if self.crop is None else {"crop": self.crop}, plateau=2, device="cpu",
+            options={} if self.crop is None else {"crop": self.crop},
+            plateau=self.plateau, device="cpu",
         )  # fmt: skip
         if kind != "survival":
             return chosen
@@ -211,7 +213,8 @@ def curve(networks: Mapping[str, torch.nn.Module | None], recipe: Recipe, *, n_t
         for n in CURVE:
             given = whole.first(n)
             kept = np.r_[:n, whole.n_train : len(codes)]
-            own = replace(recipe, epochs=round(updates / n))
+            epochs = round(updates / n)
+            own = replace(recipe, epochs=epochs, plateau=max(2, epochs // 5))
             found = own.accuracy(store_of(codes[kept]), given)
             line(f"standard, {n} slides, {name}, seed {recipe.seed}: accuracy", found, unit="")
 
