@@ -100,6 +100,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.slides.reader import open_slide as open_slide
     from gigassl.slides.synthetic import make_cohort as make_cohort
     from gigassl.slides.tissue import TissueSettings as TissueSettings
+    from gigassl.stores import StoreSettings as StoreSettings
     from gigassl.tiles.augmentation import AugmentationSettings as AugmentationSettings
     from gigassl.tiles.encoders import load_encoder as load_encoder
     from gigassl.tiles.engine import TileEncoder as TileEncoder
@@ -155,6 +156,7 @@ _HOME = {
     "ScreenSettings": "gigassl.evaluate.screening",
     "SlideTable": "gigassl.vectors.table",
     "SplitSettings": "gigassl.evaluate.splits",
+    "StoreSettings": "gigassl.stores",
     "SynthNeedlesSettings": "gigassl.pipeline.synth_needles",
     "SynthNicSettings": "gigassl.pipeline.synth_nic",
     "TaskOptions": "gigassl.pipeline.evaluation",

@@ -155,12 +155,15 @@ def inputs_digest(source: CohortSlide, *, masks: Path | None = None) -> str:
     size.
 
     Raises:
-        SlideError: masks are used and this slide has none, or its store does not know its size.
+        SlideError: masks are used and this slide has none, its store does not know its size, or a
+            bag in a store, whose content counts.
         OSError: no such file.
     """
     n_bytes = source.n_bytes()
     total = hashlib.sha256(f"{n_bytes}|{source.mpp}".encode())
     if is_bag(source.path):
+        if source.remote is not None:
+            raise SlideError("the bag's content is not known before it is fetched", stage="fetch")
         with source.path.open("rb") as handle:
             total.update(handle.read(_EDGE_BYTES))
             handle.seek(max(0, n_bytes - _EDGE_BYTES))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gigassl.bags.prepare import inputs_digest
 from gigassl.errors import SlideError
 from gigassl.files import MachineError
 from gigassl.pipeline.run_folder import PREFIX, RunFolder
@@ -240,3 +241,18 @@ def test_folders_of_dead_runs_are_cleared_and_those_of_live_ones_stay(tmp_path: 
     first.remove()
     second.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_inputs_digest_does_not_depend_on_the_place(slides: Path, tmp_path: Path) -> None:
+    held = {path.name: path.read_bytes() for path in slides.iterdir()}
+    staged = staging(tmp_path)
+    here = {slide.slide_id: inputs_digest(slide) for slide in read_cohort(slides).slides}
+    for slide in cohort_of(stored(held)):
+        assert inputs_digest(slide) == here[slide.slide_id], "known without a download"
+        assert inputs_digest(staged.local(slide)) == here[slide.slide_id]
+        staged.done(slide)
+    (bag,) = cohort_of(stored({"a.h5": b"a bag"}))
+    with pytest.raises(SlideError, match="not known before it is fetched"):
+        inputs_digest(bag)
+    assert inputs_digest(staged.local(bag))
+    staged.done(bag)
