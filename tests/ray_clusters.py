@@ -71,7 +71,7 @@ def two_nodes() -> Iterator[tuple[Path, Any, Any]]:
     with short_folder() as folder:
         own: dict[str, Any] = {"object_store_memory": 200_000_000, "temp_dir": str(folder)}
         head = {"num_cpus": 2, "include_dashboard": False, **own}
-        cluster: Any = Cluster(initialize_head=True, head_node_args=head)  # type: ignore[no-untyped-call]
+        cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         try:
             yield folder, cluster, cluster.add_node(num_cpus=2, **own)
         finally:
