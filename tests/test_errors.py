@@ -1,3 +1,5 @@
+from copy import copy
+
 from gigassl.errors import SlideError, unknown_name
 
 
@@ -12,3 +14,11 @@ def test_slide_error_says_reason_and_detail() -> None:
     error = SlideError("the file is damaged", stage="read", detail="libtiff: bad offset")
     assert str(error) == "the file is damaged (libtiff: bad offset)"
     assert (error.stage, error.reason) == ("read", "the file is damaged")
+
+
+def test_a_slides_error_stays_whole_when_it_travels() -> None:
+    copied = copy(SlideError("the file is damaged", stage="read", detail="bad offset"))
+    assert (copied.reason, copied.stage, copied.detail) == (
+        "the file is damaged", "read", "bad offset",
+    )  # fmt: skip
+    assert str(copied) == "the file is damaged (bad offset)"

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32
 
 from gigassl.digests import digest_of_tensors
 from gigassl.errors import SettingsError
-from gigassl.tiles.weights import load_checkpoint, save_checkpoint
+from gigassl.tiles.weights import load_checkpoint, reading_card, save_checkpoint
 
 KIND, VERSION = "reduction", 1
 
@@ -85,13 +85,15 @@ def load_reduction(path: Path, *, encoder_digest: str | None = None) -> Reductio
             f"{path} is no reduction that this gigassl reads; `gigassl encode --reduce pca:256` "
             "puts one into its bank"
         )
-    if encoder_digest is not None and card["encoder_digest"] != encoder_digest:
+    fitted_on = card.get("encoder_digest")
+    if encoder_digest is not None and fitted_on != encoder_digest:
         raise SettingsError(
-            f"{path} was fitted on features of the tile encoder {card['encoder_digest']}, these "
+            f"{path} was fitted on features of the tile encoder {fitted_on}, these "
             f"are of {encoder_digest}; fit another with --reduce pca:N"
         )
-    tensors = checkpoint.tensors
-    return Reduction(mean=tensors["mean"].numpy(), components=tensors["components"].numpy())
+    with reading_card(path):
+        tensors = checkpoint.tensors
+        return Reduction(mean=tensors["mean"].numpy(), components=tensors["components"].numpy())
 
 
 def _tensors(reduction: Reduction) -> dict[str, Any]:

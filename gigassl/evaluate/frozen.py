@@ -13,7 +13,7 @@ from gigassl.errors import SettingsError
 from gigassl.evaluate.calibration import Calibration
 from gigassl.evaluate.fitted_probe import FittedProbe
 from gigassl.evaluate.task import Kind
-from gigassl.tiles.weights import load_checkpoint, save_checkpoint
+from gigassl.tiles.weights import Checkpoint, load_checkpoint, reading_card, save_checkpoint
 from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.table import SlideTable
 
@@ -144,8 +144,12 @@ def load_frozen(path: Path) -> FrozenProbe:
     checkpoint.expect(
         KIND, VERSION, path=path, otherwise="is no frozen probe; make one with `gigassl fit`"
     )
+    with reading_card(path):
+        return _probe_of(checkpoint)
+
+
+def _probe_of(checkpoint: Checkpoint) -> FrozenProbe:
     card = checkpoint.card
-    calibration = card["calibration"]
     arrays: dict[str, Any] = {name: checkpoint.tensors[name].numpy() for name in _ARRAYS}
     return FrozenProbe(
         probe=FittedProbe(**card["probe"], **arrays),
@@ -153,8 +157,7 @@ def load_frozen(path: Path) -> FrozenProbe:
         kind=card["task"]["kind"],
         target=card["task"]["target"],
         classes=tuple(card["task"]["classes"]),
-        calibration=calibration
-        and Calibration(slope=calibration["slope"], offsets=np.array(calibration["offsets"])),
+        calibration=_calibration_of(card["calibration"], n_classes=len(card["task"]["classes"])),
         threshold=card["threshold"]["value"],
         rule=card["threshold"]["rule"],
         vectors=card["vectors"],
@@ -162,3 +165,12 @@ def load_frozen(path: Path) -> FrozenProbe:
         patients=frozenset(card["training"]["patients"]),
         made=card["made"],
     )
+
+
+def _calibration_of(said: Mapping[str, Any] | None, *, n_classes: int) -> Calibration | None:
+    if said is None:
+        return None
+    offsets = np.array(said["offsets"], dtype=np.float64)
+    if offsets.shape != (n_classes,):
+        raise ValueError(f"{offsets.shape} offsets of {n_classes} classes")
+    return Calibration(slope=float(said["slope"]), offsets=offsets)

@@ -22,7 +22,7 @@ from gigassl.report.mosaic import save_colours, save_mosaic
 from gigassl.slides.cohort import SLIDE_SUFFIXES, is_bag
 from gigassl.slides.description import describe_slide
 from gigassl.tiles.turns import N_VARIANTS
-from gigassl.tiles.weights import load_checkpoint
+from gigassl.tiles.weights import load_checkpoint, reading_card
 from gigassl.vectors.table import open_table
 
 
@@ -159,7 +159,8 @@ def _bank(folder: Path) -> dict[str, Any]:
 def _model(path: Path) -> dict[str, Any]:
     card = load_checkpoint(path).card
     if card.get("kind") == FROZEN_PROBE:
-        return {"kind": FROZEN_PROBE, "card": _short(plain(card))}
+        with reading_card(path):
+            return {"kind": FROZEN_PROBE, "card": _short(plain(card))}
     return {"kind": "model", "card": counted(plain(card))}
 
 

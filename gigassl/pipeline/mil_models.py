@@ -43,7 +43,7 @@ class KeptModels:
         path = self.folder / model_name(method, split)
         try:
             return path.is_file() and load_checkpoint(path).card["made"]["run"] == run
-        except (SettingsError, KeyError):
+        except (SettingsError, KeyError, TypeError):
             return False  # damaged, or no model of ours: it is trained and written again
 
     def keep(self, saved: SavedMil, split: Split) -> None:

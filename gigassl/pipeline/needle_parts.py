@@ -12,7 +12,7 @@ from gigassl.evaluate.needles.curve import NeedleCell, NeedlePoint
 from gigassl.evaluate.needles.network import NeedleNetwork, NeedleNetworkSettings
 from gigassl.evaluate.needles.training import FittedNeedles, NeedleScore
 from gigassl.files import written_whole
-from gigassl.tiles.weights import load_checkpoint, save_checkpoint
+from gigassl.tiles.weights import load_checkpoint, reading_card, save_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +75,13 @@ def load_needle_network(path: Path) -> NeedleNetwork:
     said = checkpoint.card.get("network")
     if said is None:
         raise SettingsError(f"{path} holds no needle network")
-    settings: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
-    }
-    network = NeedleNetwork(NeedleNetworkSettings(**settings))
-    network.load_state_dict(dict(checkpoint.tensors))
-    return network.eval()
+    with reading_card(path):
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
+        }
+        network = NeedleNetwork(NeedleNetworkSettings(**settings))
+        network.load_state_dict(dict(checkpoint.tensors))
+        return network.eval()
 
 
 def save_json(value: Any, path: Path) -> None:

@@ -23,7 +23,7 @@ from gigassl.pipeline.pretrain_result import FAILURES, PretrainResult, finite, l
 from gigassl.pipeline.training_log import EPOCHS, TrainingLog
 from gigassl.slides.cohort import Cohort
 from gigassl.tiles.pretrain.checkpoints import CheckpointFile
-from gigassl.tiles.weights import load_checkpoint
+from gigassl.tiles.weights import load_checkpoint, reading_card
 from gigassl.training.monitors import Monitor, Monitors, Quiet
 from gigassl.vectors.layer4 import layer4_of
 from gigassl.vectors.pretrain.settings import PretrainSettings
@@ -195,8 +195,9 @@ class _Run:
         if restart or not self.out.exists():
             return False
         card = load_checkpoint(self.out).card
-        if card.get("record", {}).get("training", {}).get("digest") == self.digest:
-            return True
+        with reading_card(self.out):
+            if card.get("record", {}).get("training", {}).get("digest") == self.digest:
+                return True
         raise SettingsError(
             f"{self.out} was made with other settings or tiles; choose another -o, or train it "
             "anew with --restart"

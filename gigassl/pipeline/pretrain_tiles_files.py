@@ -17,7 +17,7 @@ from gigassl.pipeline.training_log import ROUNDS
 from gigassl.tiles.encoder_files import save_encoder
 from gigassl.tiles.encoders import pooled_network
 from gigassl.tiles.records import EncoderRecord
-from gigassl.tiles.weights import load_checkpoint
+from gigassl.tiles.weights import load_checkpoint, reading_card
 
 SUFFIX = ".safetensors"
 _PICTURES = ("generated.png", "reconstructions.png")
@@ -77,8 +77,9 @@ class TileEncoderFiles:
         """Of the training whose output is there already; "" of another's file, None without."""
         if not self.out.exists():
             return None
-        found: str = load_checkpoint(self.out).card.get("training", {}).get("digest", "")
-        return found
+        card = load_checkpoint(self.out).card
+        with reading_card(self.out):
+            return str(card.get("training", {}).get("digest", ""))
 
     def clear(self) -> None:
         """Removes what an earlier training has left."""

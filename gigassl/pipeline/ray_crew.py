@@ -222,11 +222,12 @@ class Crew:
         wanted = self._layout.bundles[0]
         if now - self._served > self._engine.patience_s:
             raise MachineError(
-                f"no node of the cluster had room for an encoder ({_said(wanted)}) within "
-                f"{self._engine.patience_s:g} s; what was done is kept; see `ray status`"
+                f"no encoder could start on the cluster within {self._engine.patience_s:g} s; each "
+                f"needs {_said(wanted)} on a node, and CPUs for its decoders; what was done is "
+                "kept; see `ray status`"
             )
         if now - self._served > _SECONDS_UNTIL_SAID and not self._said_to_wait:
-            log.warning("waiting for a node with room for an encoder (%s)", _said(wanted))
+            log.warning("waiting for an encoder to start; it needs %s on a node", _said(wanted))
             self._said_to_wait = True
 
 

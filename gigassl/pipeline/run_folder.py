@@ -63,9 +63,9 @@ def _clear_dead(parent: Path) -> list[str]:
     notes = []
     for folder in parent.glob(f"{PREFIX}*"):
         lock = FileLock(folder / _LOCK)
-        if not (folder / _LOCK).exists():
-            continue
         try:
+            if not (folder / _LOCK).exists():
+                continue
             lock.acquire(timeout=0)
         except (Timeout, OSError):
             continue  # alive, or another user's

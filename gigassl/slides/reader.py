@@ -21,6 +21,12 @@ from gigassl.slides.resolution import Source, find_resolution
 # raster-order reads that straddle stored tiles find the previous row of tiles still decoded
 _CACHE_BYTES = 128 << 20
 _EDGE_BYTES = 1 << 20
+# a picture of more pixels than this is believed only if the file has bytes enough for it: blank
+# JPEG tiles hold some 100 px a byte, and our own painted slides, whose tiles share bytes, 2,500
+_UNQUESTIONED_PX = 1 << 28
+_MOST_PX_PER_BYTE = 20_000
+_MOST_READ_PX_PER_BYTE = 1_000
+_OF_SEVERAL_FILES = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
 
 
 class Slide:
@@ -99,13 +105,14 @@ class Slide:
         Memory holds the thumbnail and one block, whatever the size of the slide.
 
         Raises:
-            SlideError: the stored pixels are damaged or truncated.
+            SlideError: the stored pixels are damaged or truncated, or far fewer than claimed.
         """
         info = self.info
         fine_enough = [i for i, d in enumerate(info.downsamples) if info.mpp * d <= mpp * 1.01]
         level = max(fine_enough, key=lambda i: info.downsamples[i], default=0)
         downsample = info.downsamples[level]
         level_width, level_height = self.level_sizes[level]
+        _refuse_bomb(self.path, self.level_sizes[level], most_per_byte=_MOST_READ_PX_PER_BYTE)
         shrink = max(1.0, mpp / (info.mpp * downsample))
 
         def read(x: int, y: int, *, width: int, height: int) -> UInt8[np.ndarray, "row col 3"]:
@@ -155,6 +162,7 @@ def open_slide(
     path = Path(path)
     handle = open_handle(path)
     try:
+        _refuse_bomb(path, handle.dimensions, most_per_byte=_MOST_PX_PER_BYTE)
         handle.set_cache(openslide.OpenSlideCache(cache_bytes))
         return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
     except BaseException:
@@ -209,6 +217,20 @@ def _open_error(path: Path, error: OSError) -> MachineError | SlideError:
     if isinstance(error, IsADirectoryError):
         return SlideError("it is a folder, not a slide", stage=stage)
     return SlideError("the file cannot be read", stage=stage, detail=error.strerror or str(error))
+
+
+def _refuse_bomb(path: Path, size: tuple[int, int], *, most_per_byte: int) -> None:
+    """Refuses a picture that would take hours and the memory to read, and cannot be in the file."""
+    n_px = size[0] * size[1]
+    if n_px <= _UNQUESTIONED_PX or path.suffix.lower() in _OF_SEVERAL_FILES:
+        return
+    n_bytes = path.stat().st_size
+    if n_px > most_per_byte * n_bytes:
+        raise SlideError(
+            f"its header claims {size[0]:,} × {size[1]:,} px, which cannot be in a file of "
+            f"{n_bytes:,} bytes: it is damaged; copy it again",
+            stage="open",
+        )
 
 
 def _raise_if_out_of_handles(path: Path) -> None:

@@ -26,7 +26,7 @@ from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
 from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
 from gigassl.tiles.nic_encoders import NIC, new_nic_network, nic_encoder
 from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord
-from gigassl.tiles.weights import SUFFIXES, load_checkpoint, tensors_for
+from gigassl.tiles.weights import SUFFIXES, load_checkpoint, reading_card, tensors_for
 
 _HUB = "hf-hub:"
 _LAYERS: Mapping[str, Any] = {
@@ -272,7 +272,8 @@ def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Mo
         architecture, _, cut = described_as.partition("@")
         record, network = _described(Path(file).name, architecture, cut=cut, pretrained=False)
     elif "record" in checkpoint.card:
-        record, network = _recorded(record_of(checkpoint.card, file=file), cut=cut)
+        with reading_card(Path(file)):
+            record, network = _recorded(record_of(checkpoint.card, file=file), cut=cut)
     else:
         raise SettingsError(
             f"{file} does not say which network it belongs to; give it as {file}::resnet18@layer3"
@@ -281,7 +282,8 @@ def _from_file(name: str, options: LoadingOptions) -> tuple[EncoderRecord, nn.Mo
     try:
         network.load_state_dict(found, strict=False)
     except RuntimeError as error:
-        raise SettingsError(f"{file} does not fit {record.architecture}: {error}") from error
+        said = " ".join(str(error).split())
+        raise SettingsError(f"{file} does not fit {record.architecture}: {said}") from error
     return replace(record, source="file"), network
 
 

@@ -78,6 +78,12 @@ class EncoderRecord:
                 f"encoder '{self.name}': dim and input_px must be at least 1; "
                 f"got {self.dim} and {self.input_px}"
             )
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite:
+            raise SettingsError(
+                f"encoder '{self.name}': mean and std have a number for each of red, green and "
+                f"blue; got {self.mean} and {self.std}"
+            )
         if not 0.0 < self.mpp < math.inf or not all(value > 0.0 for value in self.std):
             raise SettingsError(
                 f"encoder '{self.name}': mpp and std must be positive; "

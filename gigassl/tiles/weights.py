@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gigassl.errors import SettingsError
+from gigassl.errors import GigasslError, SettingsError
 from gigassl.files import written_whole
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CARD_KEY = "gigassl_model_card"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+_MOST_SAID = 300
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "teacher", "net")
 
 
@@ -47,11 +49,32 @@ class Checkpoint:
         """
         if self.card.get("kind") != kind:
             raise SettingsError(f"{path} {otherwise}")
-        if self.card["version"] > version:
+        given = self.card.get("version")
+        if not isinstance(given, int) or given > version:
             raise SettingsError(
-                f"{path} has version {self.card['version']} of its format; this gigassl reads "
-                f"{version}"
+                f"{path} has version {given} of its format; this gigassl reads {version}"
             )
+
+
+@contextmanager
+def reading_card(path: Path) -> Iterator[None]:
+    """Inside, a file's card and tensors are put to use; where they cannot be, a sentence says so.
+
+    Cards are text that anyone may change: a key may lack, a number be a list, a width not fit.
+
+    Raises:
+        SettingsError: the card, or the tensors that it describes, are not what was written.
+    """
+    try:
+        yield
+    except GigasslError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        said = " ".join(str(e).split())[:_MOST_SAID]
+        raise SettingsError(
+            f"{path} is damaged or was changed: its model card and weights cannot be used "
+            f"({type(e).__name__}: {said}); copy or make it again"
+        ) from e
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -94,9 +117,12 @@ def _from_safetensors(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return Checkpoint(tensors=tensors, card=json.loads(metadata.get(CARD_KEY, "{}")))
-    except (SafetensorError, json.JSONDecodeError) as error:
+        card = json.loads(metadata.get(CARD_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} is not a readable safetensors file: {error}") from error
+    if not isinstance(card, dict):
+        raise SettingsError(f"{path} is damaged: its model card is no record")
+    return Checkpoint(tensors=tensors, card=card)
 
 
 def _from_pickle(path: Path) -> Checkpoint:

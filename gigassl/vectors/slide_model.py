@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from gigassl.bags.reduction import Reduction
 from gigassl.digests import digest_of_settings, digest_of_tensors, plain
-from gigassl.errors import SettingsError
-from gigassl.tiles.weights import load_checkpoint, save_checkpoint
+from gigassl.tiles.weights import Checkpoint, load_checkpoint, reading_card, save_checkpoint
 from gigassl.vectors.slide_encoders import new_network
 
 KIND, VERSION = "slide-encoder", 1
@@ -95,6 +94,11 @@ def load_slide_model(path: Path, *, network: nn.Module | None = None) -> SlideMo
         otherwise="is no slide encoder of ours; train one with `gigassl pretrain`, or convert a "
         "published one with `gigassl import-model`",
     )  # fmt: skip
+    with reading_card(path):
+        return _model_of(checkpoint, network=network)
+
+
+def _model_of(checkpoint: Checkpoint, *, network: nn.Module | None) -> SlideModel:
     card = checkpoint.card
     known = {f.name for f in fields(SlideEncoderRecord)}
     record = SlideEncoderRecord(**{k: v for k, v in card["record"].items() if k in known})
@@ -107,10 +111,7 @@ def load_slide_model(path: Path, *, network: nn.Module | None = None) -> SlideMo
         for name, tensor in checkpoint.tensors.items()
         if name.startswith("network.")
     }
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise SettingsError(f"{path}: the weights do not fit its own record: {error}") from error
+    network.load_state_dict(weights)
     return SlideModel(
         record=record, network=network.eval(), reduction=_reduction(checkpoint.tensors)
     )

@@ -119,6 +119,7 @@ def fuzz(name: str, numbers: Sequence[int], *, folder: Path, found: Fuzzed) -> N
             if outcome not in {"read", "refused"}:
                 finding = Finding(format=name, number=number, outcome=outcome, said=said)
                 found.defects.append(finding)
+                print(finding, file=sys.stderr, flush=True)
 
 
 Result = tuple[int, str, str, float, float]
@@ -134,28 +135,37 @@ def _in_child(
         os.close(inbox)
         _work(name, samples, numbers, folder=folder, outbox=outbox)
     os.close(outbox)
-    current, begin = None, time.monotonic()
-    with os.fdopen(inbox, encoding="utf-8") as lines:
-        hung = False
-        while not hung:
-            ready, _, _ = select.select([lines], [], [], MOST_SECONDS)
-            hung = not ready
-            line = lines.readline() if ready else ""
-            if not line:
-                break
-            message = json.loads(line)
-            if "begun" in message:
-                current, begin = message["begun"], time.monotonic()
-            else:
-                yield tuple(message["done"])
-                current = None
-        if hung:
+    current, begin, hung = None, time.monotonic(), False
+    for message in _messages(inbox):
+        hung = message is None
+        if message is None:
             os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        elif "begun" in message:
+            current, begin = message["begun"], time.monotonic()
+        else:
+            yield tuple(message["done"])
+            current = None
+    os.close(inbox)
+    _, status = os.waitpid(child, 0)
     if current is not None:
         seconds = time.monotonic() - begin
         how = f"hang over {MOST_SECONDS:g} s" if hung else "crash"
         yield current, how, f"child ended with {os.waitstatus_to_exitcode(status)}", seconds, 0.0
+
+
+def _messages(inbox: int) -> Iterator[dict[str, Any] | None]:
+    """What a child says, line by line; None, and the end, when it is silent for too long."""
+    rest = b""
+    while True:
+        ready, _, _ = select.select([inbox], [], [], MOST_SECONDS)
+        if not ready:
+            yield None
+            return
+        data = os.read(inbox, 65_536)
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        yield from map(json.loads, lines)
 
 
 def _work(

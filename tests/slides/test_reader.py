@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from gigassl.errors import SlideError
 from gigassl.files import MachineError
 from gigassl.slides.average import shrink_blockwise
 from gigassl.slides.reader import open_slide
+from gigassl.slides.slide_files import SlideFileSettings, save_image
 from tests.shared_data import SHARED, needs_shared
 from tests.slides.jpeg_tiff import halved, painting, write_jpeg_tiff
 
@@ -191,3 +193,25 @@ def test_a_real_slide_without_mpp_takes_the_option() -> None:
     with open_slide(WSI / "TCGA-CR-7395-01A-01-TS1.svs", default_mpp=0.5) as slide:
         assert (slide.info.mpp, slide.mpp_source) == (0.5, "option")
         assert slide.thumbnail(8.0).std() > 10
+
+
+@pytest.mark.parametrize("downsamples", [(1,), (1, 4)])
+@pytest.mark.parametrize("size", [(10**6, 10**6), (10**6, 560), (560, 2**31 - 1)])
+def test_a_header_that_claims_far_more_than_the_file_holds_is_refused_at_once(
+    size: tuple[int, int], downsamples: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Read as it says, it would take hours and the memory of the machine."""
+    path = tmp_path / "bomb.svs"
+    image = np.full((560, 560, 3), 200, np.uint8)
+    stored = SlideFileSettings(downsamples=downsamples, tile_px=112)
+    save_image(image, path, mpp=0.5, settings=stored)
+    data = bytearray(path.read_bytes())
+    (directory,) = struct.unpack_from("<I", data, 4)
+    (n_entries,) = struct.unpack_from("<H", data, directory)
+    for at in range(directory + 2, directory + 2 + 12 * n_entries, 12):
+        (tag,) = struct.unpack_from("<H", data, at)
+        if tag in {256, 257}:
+            struct.pack_into("<I", data, at + 8, size[tag - 256])
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match=r"claims .* px, which cannot be|truncated or damaged"):
+        open_slide(path).thumbnail(8.0)

@@ -21,7 +21,7 @@ from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.mil.training import FittedMil
 from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Kind
-from gigassl.tiles.weights import load_checkpoint, save_checkpoint
+from gigassl.tiles.weights import Checkpoint, load_checkpoint, reading_card, save_checkpoint
 from gigassl.vectors.tile_store import TileStore
 
 KIND, VERSION = "mil-model", 1
@@ -190,12 +190,17 @@ def load_mil_model(path: Path) -> SavedMil:
         KIND, VERSION, path=path,
         otherwise="is no MIL model; make one with `gigassl mil --keep-models`",
     )  # fmt: skip
+    with reading_card(path):
+        return _saved_of_file(checkpoint)
+
+
+def _saved_of_file(checkpoint: Checkpoint) -> SavedMil:
     card = checkpoint.card
     settings = _settings(card["settings"])
     task = card["task"]
     aim = Aim(name=task["name"], kind=task["kind"], classes=tuple(task["classes"]))
     model = new_model(settings.model, aim, dim=card["dim"], seed=0, options=settings.options)
-    _fill(model, checkpoint.tensors, path=path)
+    _fill(model, checkpoint.tensors)
     return SavedMil(
         method=card["method"],
         settings=settings,
@@ -219,16 +224,13 @@ def _settings(values: Mapping[str, Any]) -> MilSettings:
     return MilSettings(**{name: value for name, value in values.items() if name in known})
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     weights = {
         name.removeprefix(_NETWORK): each
         for name, each in tensors.items()
         if name.startswith(_NETWORK)
     }
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise SettingsError(f"{path}: the weights do not fit its own record: {error}") from error
+    model.load_state_dict(weights)
 
 
 def _standard(tensors: Mapping[str, Tensor]) -> Standard | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gigassl.errors import SettingsError
-from gigassl.tiles.weights import load_checkpoint, save_checkpoint
+from gigassl.tiles.weights import load_checkpoint, reading_card, save_checkpoint
 
 VERSION = 1
 
@@ -84,16 +84,17 @@ def load_training(
     card = checkpoint.card
     if card.get("kind") != file.kind or card.get("version") != VERSION:
         raise SettingsError(f"{file.path} is no checkpoint of this gigassl; move it away")
-    if card["digest"] != file.digest:
+    if card.get("digest") != file.digest:
         raise SettingsError(
             f"{file.path} is of a training with other settings or data; go on with those, "
             "choose another -o, or start anew with --restart"
         )
     weights = _behind("module.", checkpoint.tensors)
     _require_same_network(file.path, weights, module.state_dict())
-    module.load_state_dict(weights)
-    _restore(optimiser, _behind("optimiser.", checkpoint.tensors))
-    return SavedTraining(progress=card["progress"], kept=_behind("kept.", checkpoint.tensors))
+    with reading_card(file.path):
+        module.load_state_dict(weights)
+        _restore(optimiser, _behind("optimiser.", checkpoint.tensors))
+        return SavedTraining(progress=card["progress"], kept=_behind("kept.", checkpoint.tensors))
 
 
 def _require_same_network(

@@ -101,7 +101,7 @@ def test_other_files_and_other_features_are_refused_in_a_sentence(tmp_path: Path
     with pytest.raises(SettingsError, match="no MIL model; make one with"):
         load_mil_model(wrong)
     save_checkpoint(wrong, {"network.head.bias": torch.zeros(1)}, card=checkpoint.card)
-    with pytest.raises(SettingsError, match="do not fit its own record"):
+    with pytest.raises(SettingsError, match="its model card and weights cannot be used"):
         load_mil_model(wrong)
     (tmp_path / "x.csv").write_text("a,b")
     with pytest.raises(SettingsError, match=r"those are \.safetensors"):
