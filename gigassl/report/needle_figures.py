@@ -57,9 +57,10 @@ def save_needle_curves(points: Sequence[NeedlePoint], stem: Path) -> tuple[Path,
         fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2
     )
     n_seeds = len({point.seed for point in points})
+    several = f"median of {n_seeds} seeds, bars from lowest to highest; "
     figure.supxlabel(
-        f"median of {n_seeds} seeds, bars from lowest to highest; faint: accuracy on the training "
-        "images at the end", fontsize=8, color="#555555",
+        ("" if n_seeds == 1 else several) + "faint: accuracy on the training images at the end",
+        fontsize=8, color="#555555",
     )  # fmt: skip
     return save_figure(figure, stem)
 
