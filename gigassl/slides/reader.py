@@ -17,6 +17,7 @@ from gigassl.slides.average import shrink_blockwise
 from gigassl.slides.grid import SlideInfo
 from gigassl.slides.refusal import why_not_a_slide
 from gigassl.slides.resolution import Source, find_resolution
+from gigassl.slides.tiff_claims import impossible_claim
 
 # raster-order reads that straddle stored tiles find the previous row of tiles still decoded
 _CACHE_BYTES = 128 << 20
@@ -26,6 +27,8 @@ _EDGE_BYTES = 1 << 20
 _UNQUESTIONED_PX = 1 << 28
 _MOST_PX_PER_BYTE = 20_000
 _MOST_READ_PX_PER_BYTE = 1_000
+# written by the rules of TIFF, unlike Hamamatsu's
+_PLAIN_TIFF = frozenset({"aperio", "generic-tiff", "leica", "philips", "trestle", "ventana"})
 _OF_SEVERAL_FILES = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
 
 
@@ -163,6 +166,7 @@ def open_slide(
     handle = open_handle(path)
     try:
         _refuse_bomb(path, handle.dimensions, most_per_byte=_MOST_PX_PER_BYTE)
+        _refuse_claims(path, vendor=handle.properties[openslide.PROPERTY_NAME_VENDOR])
         handle.set_cache(openslide.OpenSlideCache(cache_bytes))
         return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
     except BaseException:
@@ -231,6 +235,15 @@ def _refuse_bomb(path: Path, size: tuple[int, int], *, most_per_byte: int) -> No
             f"{n_bytes:,} bytes: it is damaged; copy it again",
             stage="open",
         )
+
+
+def _refuse_claims(path: Path, *, vendor: str) -> None:
+    """Refuses tiles for which OpenSlide would ask for more memory than can be had, and abort."""
+    if vendor not in _PLAIN_TIFF:
+        return
+    claim = impossible_claim(path)
+    if claim:
+        raise SlideError(f"the file is damaged: {claim}; copy it again", stage="open")
 
 
 def _raise_if_out_of_handles(path: Path) -> None:

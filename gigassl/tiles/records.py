@@ -78,8 +78,8 @@ class EncoderRecord:
                 f"encoder '{self.name}': dim and input_px must be at least 1; "
                 f"got {self.dim} and {self.input_px}"
             )
-        finite = all(map(math.isfinite, (*self.mean, *self.std)))
-        if len(self.mean) != 3 or len(self.std) != 3 or not finite:
+        lengths = [len(values) for values in (self.mean, self.std)]
+        if lengths != [3, 3] or not all(map(math.isfinite, (*self.mean, *self.std))):
             raise SettingsError(
                 f"encoder '{self.name}': mean and std have a number for each of red, green and "
                 f"blue; got {self.mean} and {self.std}"

@@ -1,18 +1,26 @@
-"""Search: the slides whose vectors are nearest, exactly and in an order that never changes."""
+"""Search: the slides whose vectors are nearest, in an order that never changes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from threadpoolctl import threadpool_limits
 
-from gigassl.errors import GigasslError, SettingsError
+from gigassl.errors import GigasslError, SettingsError, unknown_name
 from gigassl.vectors.pooling import l2_normalised
 from gigassl.vectors.row import LENGTH_TOLERANCE
 from gigassl.vectors.table import SlideTable
 
+EXACT_ROWS = 200_000
+"""Up to so many rows, "auto" compares a query with all of them."""
+EXACT_QUERIES = 100
+"""Up to so many queries, "auto" does so however many rows there are: no index is built as fast."""
+
 # the index computes in float32; what lies this close to the last neighbour is compared exactly
 _MARGIN = 1e-5
+_SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,89 +37,110 @@ class Neighbour:
 
 
 def nearest(
-    table: SlideTable,
-    query: str | Float[np.ndarray, " dim"],
-    *,
-    k: int = 10,
-    exclude_patient: bool = False,
-) -> list[Neighbour]:
+    table: SlideTable, query: str | Float[np.ndarray, " dim"], *, k: int = 10,
+    exclude_patient: bool = False, index: str = "auto",
+) -> list[Neighbour]:  # fmt: skip
     """The ``k`` slides most similar to a slide of the table or to a vector, nearest first.
 
-    Equal similarities are ordered by slide_id. The query slide itself is never among them.
+    Equal similarities are ordered by slide_id. The query slide itself is never among them. For
+    many queries, ``Searcher`` builds its index once.
 
     Args:
         table: slides to search.
         query: a slide_id, or a vector (brought to length one).
         k: how many; fewer where the table holds fewer.
         exclude_patient: leave out all slides of the query slide's patient.
+        index: one of ``INDICES`` or "auto" (see ``Searcher``).
 
     Raises:
-        SettingsError: unknown slide_id, k below 1, wrong width, or a patient excluded for a vector.
+        SettingsError: unknown slide_id or index, k below 1, wrong width, or a patient excluded for
+            a vector.
         GigasslError: the table's vectors are not of length one.
     """
-    searcher = _Searcher(table, k=k)
-    if isinstance(query, str):
-        vector = table.vector(query)
-        row = table.slide_ids.index(query)
-        return searcher.nearest(vector, skipped=searcher.own(row, patient=exclude_patient))
-    if exclude_patient:
-        raise SettingsError("excluding the patient needs a slide_id as the query, not a vector")
-    if len(query) != table.dim:
-        raise SettingsError(f"the query is {len(query)} wide, the table's vectors {table.dim}")
-    return searcher.nearest(l2_normalised(query), skipped=np.empty(0, np.int64))
+    searcher = Searcher(table, index=index, n_queries=1)
+    return searcher.nearest(query, k=k, exclude_patient=exclude_patient)
 
 
 def all_nearest(
-    table: SlideTable, *, k: int = 10, exclude_patient: bool = False
+    table: SlideTable, *, k: int = 10, exclude_patient: bool = False, index: str = "auto"
 ) -> dict[str, list[Neighbour]]:
     """The ``k`` nearest slides of every slide, by slide_id; as ``nearest`` for each.
 
     Raises:
-        SettingsError: k below 1.
+        SettingsError: k below 1, or unknown index.
         GigasslError: the table's vectors are not of length one.
     """
-    searcher = _Searcher(table, k=k)
+    searcher = Searcher(table, index=index, n_queries=len(table))
     return {
-        slide_id: searcher.nearest(vector, skipped=searcher.own(row, patient=exclude_patient))
-        for row, (slide_id, vector) in enumerate(
-            zip(table.slide_ids, table.embeddings, strict=True)
-        )
+        slide_id: searcher.nearest(slide_id, k=k, exclude_patient=exclude_patient)
+        for slide_id in table.slide_ids
     }
 
 
-class _Searcher:
-    """An exact index over a table, built once for any number of queries."""
+class Searcher:
+    """A table and its index, for any number of queries.
 
-    def __init__(self, table: SlideTable, *, k: int) -> None:
-        import faiss
+    "exact" compares a query with every row. "ivf" looks into the nearest of about √n groups of rows
+    (inverted file); "hnsw" follows a graph of neighbours (Malkov & Yashunin, arXiv 1603.09320).
+    These two may miss a few neighbours; what they find is compared and ordered as exactly as
+    otherwise, and leaving out a patient never leaves fewer than ``k``. Equal tables give equal
+    answers. "ivf" is built on all cores, "hnsw" on one, since threads would link it by chance.
 
-        if k < 1:
-            raise SettingsError(f"k, the number of neighbours, must be at least 1; got {k}")
-        self.k = k
+    Attributes:
+        index: name of the index that "auto" stands for: "exact" for ``EXACT_ROWS`` rows or
+            ``EXACT_QUERIES`` queries, else "ivf".
+
+    Raises:
+        SettingsError: unknown index.
+        GigasslError: the table's vectors are not of length one.
+    """
+
+    def __init__(
+        self, table: SlideTable, *, index: str = "auto", n_queries: int | None = None
+    ) -> None:
+        self.index = _chosen(index, n_rows=len(table), n_queries=n_queries)
         self.slide_ids, self.patient_ids = table.slide_ids, table.patient_ids
-        self.patient_codes = np.unique(np.array(self.patient_ids), return_inverse=True)[1]
-        self.vectors = table.embeddings
-        lengths = np.linalg.norm(self.vectors, axis=1)
+        self.vectors = np.ascontiguousarray(table.embeddings)
+        self._row_of = {slide_id: row for row, slide_id in enumerate(self.slide_ids)}
+        number_of = {name: number for number, name in enumerate(dict.fromkeys(self.patient_ids))}
+        self._patients = np.array([number_of[name] for name in self.patient_ids])
+        self._refuse_lengths()
+        self._look = INDICES[self.index](self.vectors)
+
+    def _refuse_lengths(self) -> None:
+        lengths = np.sqrt(np.einsum("sd,sd->s", self.vectors, self.vectors))
         if not (np.abs(lengths - 1) <= LENGTH_TOLERANCE).all():
             worst = int(np.abs(lengths - 1).argmax())
             raise GigasslError(
                 f"slide '{self.slide_ids[worst]}': its vector has length {lengths[worst]:.4g}, "
                 "not 1; cosine similarity needs normalised vectors"
             )
-        self.index: Any = faiss.IndexFlatIP(table.dim)
-        self.index.add(np.ascontiguousarray(self.vectors))
-
-    def own(self, row: int, *, patient: bool) -> Int64[np.ndarray, " skipped"]:
-        """Rows that a query slide must not find: its own, or all of its patient."""
-        if not patient:
-            return np.array([row])
-        return np.flatnonzero(self.patient_codes == self.patient_codes[row])
 
     def nearest(
-        self, vector: Float32[np.ndarray, " dim"], *, skipped: Int64[np.ndarray, " skipped"]
+        self, query: str | Float[np.ndarray, " dim"], *, k: int = 10, exclude_patient: bool = False
+    ) -> list[Neighbour]:
+        """The ``k`` slides most similar, as the function ``nearest``."""
+        if k < 1:
+            raise SettingsError(f"k, the number of neighbours, must be at least 1; got {k}")
+        if isinstance(query, str):
+            if query not in self._row_of:
+                raise unknown_name("slide", query, known=self.slide_ids)
+            row = self._row_of[query]
+            own = self._patients == self._patients[row]
+            skipped = np.flatnonzero(own) if exclude_patient else np.array([row])
+            return self._nearest(self.vectors[row], skipped=skipped, k=k)
+        if exclude_patient:
+            raise SettingsError("excluding the patient needs a slide_id as the query, not a vector")
+        dim = self.vectors.shape[1]
+        if len(query) != dim:
+            raise SettingsError(f"the query is {len(query)} wide, the table's vectors {dim}")
+        return self._nearest(l2_normalised(query), skipped=np.empty(0, np.int64), k=k)
+
+    def _nearest(
+        self, vector: Float32[np.ndarray, " dim"], *, skipped: Int64[np.ndarray, " skipped"], k: int
     ) -> list[Neighbour]:
         """Neighbours by exact similarity, then by row, which is the order of slide_ids."""
-        k = min(self.k, len(self.slide_ids) - len(skipped))
+        k = min(k, len(self.slide_ids) - len(skipped))
         if k == 0:
             return []
         rows = self._candidates(vector, skipped=skipped, k=k)
@@ -127,24 +156,20 @@ class _Searcher:
         ]
 
     def _candidates(
-        self,
-        vector: Float32[np.ndarray, " dim"],
-        *,
-        skipped: Int64[np.ndarray, " skipped"],
-        k: int,
+        self, vector: Float32[np.ndarray, " dim"], *, skipped: Int64[np.ndarray, " skipped"], k: int
     ) -> Int64[np.ndarray, " row"]:
         """All rows that may be among the k nearest: no tie at the end is cut off."""
         total = len(self.slide_ids)
-        fetched = min(total, k + len(skipped) + 1)
+        fetched, effort = min(total, k + len(skipped) + 1), 1
         while True:
-            found = self.index.search(vector[None], fetched)
-            similarities, rows = found[0][0], found[1][0]
-            kept = ~np.isin(rows, skipped)
-            last = similarities[kept][k - 1] - _MARGIN
-            if fetched == total or similarities[-1] < last:
-                near: Int64[np.ndarray, " row"] = rows[kept & (similarities >= last)]
-                return near
-            fetched = min(total, 2 * fetched)
+            similarities, rows = self._look(vector[None], fetched, effort)
+            kept: Bool[np.ndarray, " found"] = ~np.isin(rows, skipped)
+            if kept.sum() >= k:
+                last = similarities[kept][k - 1] - _MARGIN
+                if len(rows) < fetched or fetched == total or similarities[-1] < last:
+                    near: Int64[np.ndarray, " row"] = rows[kept & (similarities >= last)]
+                    return near
+            fetched, effort = min(total, 2 * fetched), 2 * effort
 
     def _similarities(
         self, vector: Float32[np.ndarray, " dim"], *, rows: Int64[np.ndarray, " row"]
@@ -153,3 +178,81 @@ class _Searcher:
         products = self.vectors[rows].astype(np.float64) * vector.astype(np.float64)
         similarities: Float64[np.ndarray, " row"] = products.sum(axis=1)
         return similarities
+
+
+def _chosen(index: str, *, n_rows: int, n_queries: int | None) -> str:
+    if index not in {"auto", *INDICES}:
+        raise unknown_name("index", index, known=("auto", *INDICES))
+    few = n_rows <= EXACT_ROWS or (n_queries is not None and n_queries <= EXACT_QUERIES)
+    return ("exact" if few else "ivf") if index == "auto" else index
+
+
+_Found = tuple[Float32[np.ndarray, " found"], Int64[np.ndarray, " found"]]
+_Vectors = Float32[np.ndarray, "slide dim"]
+_Look = Callable[[Float32[np.ndarray, "1 dim"], int, int], _Found]
+"""Similarities and rows nearest a query, best first: at most so many, looking so hard.
+
+Twice the effort costs about twice the time; enough of it finds as many rows as are asked for.
+"""
+
+
+def _exact(vectors: _Vectors) -> _Look:
+    import faiss
+
+    def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
+        # on the table's own memory: an index would copy it
+        return _first(*faiss.knn(query, vectors, wanted, metric=faiss.METRIC_INNER_PRODUCT))
+
+    return look
+
+
+def _inverted_file(vectors: _Vectors) -> _Look:
+    import faiss
+
+    n_groups = max(1, round(len(vectors) ** 0.5))
+    quantizer = faiss.IndexFlatIP(vectors.shape[1])
+    index = faiss.IndexIVFFlat(
+        quantizer, vectors.shape[1], n_groups, faiss.METRIC_INNER_PRODUCT
+    )  # fmt: skip
+    # groups from a sample: k-means on all rows would take longest of all
+    index.cp.seed, index.cp.niter = _SEED, 10
+    index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 64
+    index.train(vectors)
+    index.add(vectors)
+    at_first = max(8, n_groups // 16)
+
+    def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
+        parameters = faiss.SearchParametersIVF(nprobe=min(n_groups, at_first * effort))
+        return _first(*index.search(query, wanted, params=parameters))
+
+    return look
+
+
+def _graph(vectors: _Vectors) -> _Look:
+    import faiss
+
+    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 80
+    # threads would link the rows in the order in which they come to them
+    with threadpool_limits(limits=1):
+        index.add(vectors)
+    exact = _exact(vectors)
+
+    def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
+        if 2 * wanted > len(vectors):
+            return exact(query, wanted, effort)  # not every row can be reached in the graph
+        parameters = faiss.SearchParametersHNSW(efSearch=max(wanted, 128 * effort))
+        return _first(*index.search(query, wanted, params=parameters))
+
+    return look
+
+
+INDICES: Mapping[str, Callable[[_Vectors], _Look]] = {
+    "exact": _exact, "ivf": _inverted_file, "hnsw": _graph,
+}  # fmt: skip
+
+
+def _first(similarities: Any, rows: Any) -> _Found:
+    """The answer to the first query, without the blanks where fewer rows were found."""
+    found = rows[0] >= 0
+    return similarities[0][found], rows[0][found]

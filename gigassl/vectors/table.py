@@ -19,7 +19,10 @@ from gigassl.vectors.row import SlideRow
 if TYPE_CHECKING:
     import pandas  # noqa: ICN001  (beartype finds the class by the full name)
 
-__all__ = ["SlideRow", "SlideTable", "one_row", "open_table", "save_table", "table_from_rows"]
+__all__ = [
+    "SlideRow", "SlideTable", "one_row", "open_table", "save_table", "table_from_columns",
+    "table_from_rows",
+]  # fmt: skip
 
 FORMAT = "gigassl-vectors"
 VERSION = 1
@@ -43,6 +46,7 @@ _COLUMNS = {
     "inputs_digest": pa.string(),
     "settings_digest": pa.string(),
 }
+COLUMN_NAMES = (*_COLUMNS, "embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,15 +159,23 @@ def table_from_rows(rows: Sequence[SlideRow], *, provenance: Mapping[str, Any]) 
     widths = Counter(len(row.embedding) for row in rows)
     if len(widths) > 1:
         raise GigasslError(f"the slides' vectors have different widths: {_some(sorted(widths))}")
-    columns = [
-        pa.array([getattr(row, name) for row in rows], type=kind) for name, kind in _COLUMNS.items()
-    ]
-    embedding = _embedding_column(np.stack([row.embedding for row in rows]))
-    unknown = [
-        name for name, column in zip(_COLUMNS, columns, strict=True) if column.null_count > 0
-    ]
-    schema = _schema(next(iter(widths)), unknown=unknown)
-    data = pa.table([*columns, embedding], schema=schema)
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(row, name) for row in rows], type=kind)
+        for name, kind in _COLUMNS.items()
+    }
+    columns["embedding"] = _embedding_column(np.stack([row.embedding for row in rows]))
+    return table_from_columns(columns, provenance=provenance)
+
+
+def table_from_columns(columns: Mapping[str, Any], *, provenance: Mapping[str, Any]) -> SlideTable:
+    """A table of Arrow columns by their names, in any order of slides; further ones are left out.
+
+    Raises:
+        GigasslError: no rows, a slide_id twice, settings digests that differ.
+    """
+    unknown = [name for name in _COLUMNS if columns[name].null_count > 0]
+    schema = _schema(columns["embedding"].type.list_size, unknown=unknown)
+    data = pa.table([columns[name] for name in schema.names], schema=schema)
     return SlideTable(data=data, provenance=provenance)
 
 

@@ -1,4 +1,4 @@
-"""Exact search against a plain sort of float64 cosines; ties, patients and bad queries."""
+"""Search against a plain sort of float64 cosines; indices, ties, patients and bad queries."""
 
 from typing import Any
 
@@ -10,8 +10,21 @@ from hypothesis import strategies as st
 
 from gigassl.errors import GigasslError, SettingsError
 from gigassl.vectors.pooling import l2_normalised
-from gigassl.vectors.search import all_nearest, nearest
-from gigassl.vectors.table import SlideRow, SlideTable, table_from_rows
+from gigassl.vectors.search import (
+    EXACT_QUERIES,
+    EXACT_ROWS,
+    INDICES,
+    Searcher,
+    all_nearest,
+    nearest,
+)
+from gigassl.vectors.table import (
+    COLUMN_NAMES,
+    SlideRow,
+    SlideTable,
+    table_from_columns,
+    table_from_rows,
+)
 
 
 def make_table(vectors: Any) -> SlideTable:
@@ -34,6 +47,73 @@ def obvious(table: SlideTable, query: str, *, same_patient: bool) -> list[str]:
         for _, name in found
         if name != query and (same_patient or patient[name] != patient[query])
     ]
+
+
+def clustered(n: int, *, dim: int = 32, n_groups: int = 30) -> SlideTable:
+    """Vectors around common centres, spread about as far as the centres are apart."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((n_groups, dim))
+    return make_table(centres[rng.integers(0, n_groups, n)] + rng.standard_normal((n, dim)))
+
+
+@pytest.fixture(scope="module")
+def large() -> SlideTable:
+    return clustered(3000)
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+def test_an_index_finds_nearly_all_neighbours(large: SlideTable, index: str) -> None:
+    exact, quick = Searcher(large, index="exact"), Searcher(large, index=index)
+    found = n_patient = 0
+    queries = large.slide_ids[::60]
+    for query in queries:
+        wanted = {one.slide_id: one for one in exact.nearest(query, exclude_patient=True)}
+        given = quick.nearest(query, exclude_patient=True)
+        found += sum(wanted.get(one.slide_id) == one for one in given)
+        similarities = [one.similarity for one in given]
+        assert similarities == sorted(similarities, reverse=True)
+        assert len(given) == 10
+        n_patient += sum(one.patient_id == f"p{int(query[1:]) % 4}" for one in given)
+    assert found / (10 * len(queries)) >= 0.95, "recall@10"
+    assert n_patient == 0
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+def test_an_index_built_again_gives_the_same_answers(large: SlideTable, index: str) -> None:
+    first, again = (Searcher(large, index=index) for _ in range(2))
+    for query in large.slide_ids[::150]:
+        assert first.nearest(query, k=30) == again.nearest(query, k=30)
+
+
+@pytest.mark.parametrize("index", sorted(INDICES))
+def test_all_that_are_asked_for_are_found(index: str) -> None:
+    """Also where all but a few rows are of the query's patient, or of another group."""
+    lonely = clustered(200, n_groups=3)
+    found = nearest(lonely, "s007", k=200, index=index)
+    assert [one.slide_id for one in found] == obvious(lonely, "s007", same_patient=True)
+    patients = pa.array(["p"] * 195 + ["q"] * 5)
+    place = lonely.data.column_names.index("patient_id")
+    field = lonely.data.schema.field("patient_id")
+    table = SlideTable(data=lonely.data.set_column(place, field, patients), provenance={})
+    given = nearest(table, "s007", k=5, exclude_patient=True, index=index)
+    assert {one.slide_id for one in given} == set(table.slide_ids[195:])
+    twins = make_table(np.ones((90, 3)))
+    same = nearest(twins, "s010", k=4, index=index)
+    assert [one.slide_id for one in same] == ["s000", "s001", "s002", "s003"]
+
+
+def test_large_tables_are_indexed_for_many_queries() -> None:
+    assert Searcher(clustered(50)).index == "exact"
+    vectors = np.tile(np.eye(2, dtype=np.float32), (EXACT_ROWS // 2 + 1, 1))
+    small = make_table(np.eye(2)).data
+    names = pa.array([f"s{k:06d}" for k in range(len(vectors))])
+    columns = {name: small[name].take(pa.array([0] * len(vectors))) for name in COLUMN_NAMES}
+    columns |= {"slide_id": names, "embedding": pa.FixedSizeListArray.from_arrays(
+        pa.array(vectors.ravel()), type=small.schema.field("embedding").type)}  # fmt: skip
+    large = table_from_columns(columns, provenance={})
+    assert Searcher(large, n_queries=EXACT_QUERIES).index == "exact"
+    assert Searcher(large, n_queries=1, index="ivf").index == "ivf"
+    assert Searcher(large).index == "ivf"
 
 
 @given(seed=st.integers(0, 999), n=st.integers(2, 60), k=st.integers(1, 70))
@@ -90,6 +170,7 @@ def test_a_table_of_one_slide_or_one_patient_has_no_neighbours() -> None:
     [
         ("s0O1", {}, "unknown slide 's0O1'; did you mean 's001'"),
         ("s001", {"k": 0}, "at least 1; got 0"),
+        ("s001", {"index": "hsnw"}, "unknown index 'hsnw'; did you mean 'hnsw'"),
         (np.ones(4, np.float32), {}, "4 wide, the table's vectors 3"),
         (np.ones(3, np.float32), {"exclude_patient": True}, "needs a slide_id"),
     ],
