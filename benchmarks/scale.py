@@ -71,7 +71,6 @@ def draw(rows: Mapping[int, Numbers], path: Path) -> None:
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="slides", title=title)
         axis.legend(fontsize=6)
-    figure.tight_layout()
     save_png(figure, path)
 
 

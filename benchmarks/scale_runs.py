@@ -93,8 +93,10 @@ def embed_growth(folder: Path, n: int) -> Numbers:
 
 def in_child(work: Callable[[Path, int], Numbers], folder: Path, n: int) -> Numbers:
     """What a function measures in a process of its own, whose memory holds nothing else."""
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawned) as pool:
+    # forked off a server that has imported everything and done nothing
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload(["benchmarks.scale_tables"])
+    with ProcessPoolExecutor(1, mp_context=forked) as pool:
         return pool.submit(work, folder, n).result()
 
 
