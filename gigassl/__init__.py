@@ -111,6 +111,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.vectors.ensemble import EnsembleSettings as EnsembleSettings
     from gigassl.vectors.ensemble import embed_bag as embed_bag
     from gigassl.vectors.pretrain.settings import PretrainSettings as PretrainSettings
+    from gigassl.vectors.search import Searcher as Searcher
     from gigassl.vectors.search import nearest as nearest
     from gigassl.vectors.slide_model import load_slide_model as load_slide_model
     from gigassl.vectors.table import SlideTable as SlideTable
@@ -154,6 +155,7 @@ _HOME = {
     "SamplingSettings": "gigassl.tiles.pretrain.settings",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
     "ScreenSettings": "gigassl.evaluate.screening",
+    "Searcher": "gigassl.vectors.search",
     "SlideTable": "gigassl.vectors.table",
     "SplitSettings": "gigassl.evaluate.splits",
     "StoreSettings": "gigassl.stores",

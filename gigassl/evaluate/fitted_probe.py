@@ -38,6 +38,16 @@ class FittedProbe:
     neighbours: int = 1
     chosen: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.method not in _ANSWERS:
+            raise SettingsError(f"unknown method of a probe: {self.method!r}")
+        widths = {len(self.centre), len(self.factors), *self.coefficients.shape[1:]}
+        if len(widths) != 1 or self.coefficients.ndim != 2:
+            raise SettingsError(
+                f"a probe of {len(self.centre)} columns has factors of {len(self.factors)} and "
+                f"coefficients of shape {self.coefficients.shape}"
+            )
+
     @one_thread()
     def predict(
         self, vectors: Float[np.ndarray, "slide dim"]

@@ -12,6 +12,9 @@ from gigassl.representation import (
 )
 from gigassl.vectors.table import SlideTable
 
+MOST_ROWS = 100_000
+"""Of larger tables so many rows are looked at, evenly taken: float64 copies of all are large."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VectorQuality:
@@ -62,7 +65,8 @@ def quality_of(table: SlideTable | None) -> VectorQuality | None:
     settings = table.provenance.get("settings", {})
     if not isinstance(settings.get("slide_encoder"), Mapping):
         return None
-    vectors = table.embeddings.astype("float64")
+    step = -(-len(table) // MOST_ROWS)
+    vectors = table.embeddings[::step].astype("float64")
     return VectorQuality(
         effective_rank=effective_rank(vectors - vectors.mean(axis=0)),
         mean_cosine=mean_cosine(vectors),

@@ -38,7 +38,7 @@ def _merged(parts: Sequence[Path], out: Path | str, stores: StoreSettings) -> Em
         raise SettingsError(f"no such part: {', '.join(missing) or '(none given)'}")
     with claimed_output(out, stores) as output:
         table = merge_tables([open_table(path) for path in parts])
-        done = {row.slide_id for row in table.rows()}
+        done = set(table.slide_ids)
         listed = [f for path in parts for f in read_failures(failures_path(path))]
         failures = tuple(f for f in listed if f.slide_id not in done)
         save_table(table, output.path)

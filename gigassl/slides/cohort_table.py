@@ -66,7 +66,7 @@ def _slide_of_row(
         raise SettingsError(f"{where}: neither slide_id nor path is filled in")
     # tables of other tools write the id with or without the file's suffix
     slide_id = slide_id_of(Path(given_id or (name_of(named) if is_url(named) else named)))
-    if not slide_id or any(ord(character) < ord(" ") for character in slide_id):
+    if slide_id in {"", ".."} or any(ord(character) < ord(" ") for character in slide_id):
         raise SettingsError(f"{where}: {given_id or named!r} names no slide")
     here = None if named else found.get(slide_id)
     place = here or _place(named or slide_id, base, where=where)

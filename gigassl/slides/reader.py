@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ _EDGE_BYTES = 1 << 20
 _UNQUESTIONED_PX = 1 << 28
 _MOST_PX_PER_BYTE = 20_000
 _MOST_READ_PX_PER_BYTE = 1_000
+_MOST_STRETCH, _TINY_LEVEL = 1.5, 8
 # written by the rules of TIFF, unlike Hamamatsu's
 _PLAIN_TIFF = frozenset({"aperio", "generic-tiff", "leica", "philips", "trestle", "ventana"})
 _OF_SEVERAL_FILES = frozenset({".mrxs", ".vms", ".vmu", ".dcm"})
@@ -167,6 +169,7 @@ def open_slide(
     try:
         _refuse_bomb(path, handle.dimensions, most_per_byte=_MOST_PX_PER_BYTE)
         _refuse_claims(path, vendor=handle.properties[openslide.PROPERTY_NAME_VENDOR])
+        _refuse_other_shapes(handle.level_dimensions)
         handle.set_cache(openslide.OpenSlideCache(cache_bytes))
         return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
     except BaseException:
@@ -244,6 +247,21 @@ def _refuse_claims(path: Path, *, vendor: str) -> None:
     claim = impossible_claim(path)
     if claim:
         raise SlideError(f"the file is damaged: {claim}; copy it again", stage="open")
+
+
+def _refuse_other_shapes(sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuses a pyramid whose levels cannot show the same picture."""
+    width, height = sizes[0]
+    for level, (level_width, level_height) in enumerate(sizes):
+        stretch = (width / level_width) / (height / level_height)
+        # the sides of a tiny level are rounded
+        if not 1 / _MOST_STRETCH <= stretch <= _MOST_STRETCH and min(sizes[level]) >= _TINY_LEVEL:
+            raise SlideError(
+                f"the file is damaged: level {level} of its pyramid has {level_width} × "
+                f"{level_height} px, another shape than the slide ({width} × {height} px); copy it "
+                "again",
+                stage="open",
+            )
 
 
 def _raise_if_out_of_handles(path: Path) -> None:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from gigassl.errors import GigasslError
-from gigassl.vectors.table import SlideTable
+from gigassl.vectors.table import COLUMN_NAMES, SlideTable, table_from_columns
 
 
 def merge_tables(tables: Sequence[SlideTable]) -> SlideTable:
@@ -28,6 +29,35 @@ def merge_tables(tables: Sequence[SlideTable]) -> SlideTable:
     return SlideTable(
         data=data, provenance=merged_provenance([table.provenance for table in tables])
     )
+
+
+def chosen_rows(
+    pieces: Sequence[tuple[pa.Table, Sequence[int]]], *, provenance: Mapping[str, Any]
+) -> SlideTable:
+    """One table of some rows of several; further columns are left out.
+
+    Args:
+        pieces: the data of a table, and the numbers of the rows wanted of it.
+
+    Raises:
+        GigasslError: no rows, widths or settings digests that differ, a slide twice.
+    """
+    if not pieces:
+        raise GigasslError("no rows to make a table of")
+    widths = sorted({data.schema.field("embedding").type.list_size for data, _ in pieces})
+    if len(widths) > 1:
+        raise GigasslError(f"the slides' vectors have different widths: {widths}")
+    starts = np.cumsum([0, *(data.num_rows for data, _ in pieces)])
+    rows = [np.asarray(rows) + start for (_, rows), start in zip(pieces, starts, strict=False)]
+    wanted = np.concatenate(rows)
+    names = _column("slide_id", pieces).take(pa.array(wanted)).to_pylist()
+    order = pa.array(wanted[np.argsort(np.array(names, dtype=object), kind="stable")])
+    columns = {name: _column(name, pieces).take(order) for name in COLUMN_NAMES}
+    return table_from_columns(columns, provenance=provenance)
+
+
+def _column(name: str, pieces: Sequence[tuple[pa.Table, Sequence[int]]]) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk for data, _ in pieces for chunk in data[name].chunks])
 
 
 def _refuse_difference(first: SlideTable, other: SlideTable) -> None:

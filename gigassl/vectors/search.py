@@ -196,8 +196,15 @@ Twice the effort costs about twice the time; enough of it finds as many rows as 
 """
 
 
-def _exact(vectors: _Vectors) -> _Look:
+def _faiss() -> Any:
+    """FAISS, whose stubs lack some of what it has."""
     import faiss
+
+    return faiss
+
+
+def _exact(vectors: _Vectors) -> _Look:
+    faiss = _faiss()
 
     def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
         # on the table's own memory: an index would copy it
@@ -207,8 +214,7 @@ def _exact(vectors: _Vectors) -> _Look:
 
 
 def _inverted_file(vectors: _Vectors) -> _Look:
-    import faiss
-
+    faiss = _faiss()
     n_groups = max(1, round(len(vectors) ** 0.5))
     quantizer = faiss.IndexFlatIP(vectors.shape[1])
     index = faiss.IndexIVFFlat(
@@ -229,8 +235,7 @@ def _inverted_file(vectors: _Vectors) -> _Look:
 
 
 def _graph(vectors: _Vectors) -> _Look:
-    import faiss
-
+    faiss = _faiss()
     index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 80
     # threads would link the rows in the order in which they come to them

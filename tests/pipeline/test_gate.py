@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gigassl.pipeline.gate import quality_of
+from gigassl.pipeline.gate import MOST_ROWS, quality_of
 from gigassl.representation import FEWEST
 from gigassl.vectors.pooling import l2_normalised
 from gigassl.vectors.table import SlideRow, SlideTable, table_from_rows
+from tests.vectors.large_tables import large_table
 
 BY_MODEL = {"settings": {"slide_encoder": {"digest": "m1"}}}
 
@@ -68,3 +69,15 @@ def test_poolings_and_few_slides_are_not_judged() -> None:
     assert quality_of(table_of(point[: FEWEST - 1])) is None
     assert quality_of(table_of(point[:FEWEST])) is not None
     assert quality_of(None) is None
+
+
+def test_of_very_large_tables_every_second_row_is_looked_at() -> None:
+    vectors = np.zeros((MOST_ROWS + 1, 4), np.float32)
+    vectors[::2, 0] = 1
+    vectors[1::2] = np.eye(4)[np.arange(MOST_ROWS // 2) % 4]
+    quality = quality_of(large_table(vectors, provenance=BY_MODEL))
+    assert quality is not None
+    assert quality.mean_cosine == pytest.approx(1), "every first row is the same vector"
+    less = quality_of(large_table(vectors[:-1], provenance=BY_MODEL))
+    assert less is not None
+    assert less.mean_cosine < 0.9

@@ -60,6 +60,22 @@ def test_rows_are_safe_one_by_one_and_found_by_the_next_run(url: str, tmp_path: 
     assert list(tmp_path.iterdir()) == [], "the local folder ends with the run"
 
 
+def test_parts_in_a_store_are_packed(url: str, tmp_path: Path) -> None:
+    out, settings = f"{url}/v.parquet", StoreSettings(cache_dir=tmp_path)
+    with claimed_output(out, settings) as output:
+        parts = Parts(
+            output.path, settings_digest="s1", provenance={}, place=output.place, pack_size=2
+        )
+        for name in ("a", "bb", "ccc"):
+            parts.commit(row(name))
+    first, second = names(out + ".parts")
+    assert "pack-00000000.parquet" in (first, second)
+    parts_of(out, settings, merged=True)
+    assert names(url) == ["v.parquet"]
+    again = parts_of(out, settings)
+    assert len(again.reusable([source("a"), source("ccc")], {"a": "i1", "ccc": "i1"})) == 2
+
+
 def test_a_run_that_lost_its_lease_commits_nothing_more(url: str, tmp_path: Path) -> None:
     with claimed_output(f"{url}/v.parquet", StoreSettings(cache_dir=tmp_path)) as output:
         parts = Parts(output.path, settings_digest="s1", provenance={}, place=output.place)

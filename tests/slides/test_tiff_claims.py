@@ -52,6 +52,15 @@ def test_a_tile_that_cannot_be_in_the_file_is_refused(
     assert impossible_claim(path).startswith(sentence)
 
 
+def test_levels_of_another_shape_are_refused(tmp_path: Path) -> None:
+    """Tissue was sought on a picture 500 times as wide as the slide, for minutes."""
+    path = tmp_path / "s.svs"
+    save_image(IMAGE, path, mpp=0.5, settings=SlideFileSettings(tile_px=112, downsamples=(1, 4)))
+    patched(path, {256: 1})
+    with pytest.raises(SlideError, match=r"level 1 of its pyramid has 140 × 140 px, another shape"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 def test_big_tiff_too(byteorder: str, tmp_path: Path) -> None:
     path = tmp_path / "s.tif"
