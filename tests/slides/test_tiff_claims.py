@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -62,12 +63,14 @@ def test_levels_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_big_tiff_too(byteorder: str, tmp_path: Path) -> None:
+def test_big_tiff_too(byteorder: Literal["<", ">"], tmp_path: Path) -> None:
     path = tmp_path / "s.tif"
     tifffile.imwrite(path, IMAGE, bigtiff=True, tile=(112, 112), byteorder=byteorder)
     assert impossible_claim(path) == ""
     with tifffile.TiffFile(path) as file:
-        tag = file.pages[0].tags["TileByteCounts"]
+        page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        tag = page.tags["TileByteCounts"]
     data = bytearray(path.read_bytes())
     # two lengths, now numbers of 64 bits
     struct.pack_into(f"{byteorder}HQ", data, tag.offset + 2, 16, 2)
