@@ -10,6 +10,7 @@ from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, NTXentLoss, 
 from torch import Tensor, nn
 
 from gigassl.errors import SettingsError, unknown_name
+from gigassl.tiles.pretrain.methods.parts import whole_batch
 from gigassl.vectors.packed import PackedTiles
 from gigassl.vectors.pretrain.arrangement import NeighbourLoss
 from gigassl.vectors.slide_encoders import initialise
@@ -175,6 +176,18 @@ class _InFloat32(nn.Module):
         return loss
 
 
+class _OfWholeBatch(nn.Module):
+    """A loss of the projections of all devices."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        loss: Tensor = self.loss(whole_batch(first, shared=True), whole_batch(second, shared=True))
+        return loss
+
+
 def represent(network: nn.Module, tiles: PackedTiles) -> Float[Tensor, "bag width"]:
     """What the objective sees of a slide encoder: its ``learned`` part where it has one."""
     learned = getattr(network, "learned", None)
@@ -209,7 +222,12 @@ OBJECTIVES: Mapping[str, tuple[type[Objective], Callable[[float, bool], nn.Modul
         lambda temperature, gather: NTXentLoss(temperature, gather_distributed=gather),
     ),
     "vicreg": (Objective, lambda _, gather: VICRegLoss(gather_distributed=gather)),
-    "barlow": (Objective, lambda _, gather: BarlowTwinsLoss(gather_distributed=gather)),
+    # lightly's own gathering standardises each device's part of the batch by itself, which the
+    # paper does not
+    "barlow": (
+        Objective,
+        lambda _, gather: _OfWholeBatch(BarlowTwinsLoss()) if gather else BarlowTwinsLoss(),
+    ),
     "byol": (Byol, lambda *_: NegativeCosineSimilarity()),
     "simsiam": (SimSiam, lambda *_: NegativeCosineSimilarity()),
     "neighbours": (Neighbours, lambda *_: NeighbourLoss()),

@@ -1,27 +1,16 @@
 """What one of several processes does that train a method together; run by spawn."""
 
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from lightly.utils.dist import gather
 from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.synced_norm import synchronise
 from tests.tiles.pretrain.methods.cases import method, step_of, toy_views
 
 TILES, STEPS, LR = 8, 3, 0.05
-
-
-class SyncedNorm(nn.BatchNorm1d):
-    """Batch norm of the whole batch; stands in for PyTorch's SyncBatchNorm, which needs CUDA."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        every = torch.cat(cast(Any, gather)(input), dim=0)
-        variance = every.var(dim=0, unbiased=False)
-        scaled = (input - every.mean(dim=0)) / torch.sqrt(variance + self.eps)
-        return scaled * self.weight + self.bias
 
 
 def train(rank: int, world: int, names: tuple[str, ...], folder: str) -> None:
@@ -41,9 +30,7 @@ def train(rank: int, world: int, names: tuple[str, ...], folder: str) -> None:
 def trained(name: str, *, rank: int, world: int) -> dict[str, Tensor]:
     learner = method(name.removesuffix("+norm"), batch_size=TILES, steps=100, gather=world > 1)
     if world > 1 and name.endswith("+norm"):
-        for module in learner.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.__class__ = SyncedNorm
+        synchronise(learner)
     shared: nn.Module = DistributedDataParallel(learner) if world > 1 else learner
     optimiser = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], lr=LR)
     found: dict[str, Tensor] = {}
