@@ -70,7 +70,8 @@ def draw(rows: Mapping[int, Numbers], path: Path) -> None:
                 color=line_drawn[0].get_color(),
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="slides", title=title)
-        axis.legend(fontsize=6)
+        if axis.has_data():
+            axis.legend(fontsize=6)
     save_png(figure, path)
 
 
