@@ -19,7 +19,7 @@ READ_TILES_PER_S = 1_400.0
 """A core, whole slides: 224 px at 0.5 µm/px from slides of 0.25 without a level of 0.5."""
 DRAWN_TILES_PER_S = 1_000.0
 """A core, for banks: squares anywhere on the slide, jittered."""
-COMMIT_S = 0.005
+COMMIT_S = 0.01
 """One row made safe by the one writer of a run, on a local disk."""
 
 # assumed: no GPU was at hand

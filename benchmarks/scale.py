@@ -25,8 +25,9 @@ from gigassl.report.figures import new_figure, save_png
 
 FEWEST_OF_TABLES = 1000
 
+A_SLIDE = "a slide, ms"
 PANELS: Mapping[str, Sequence[str]] = {
-    "a slide, ms": (
+    A_SLIDE: (
         "commit, ms a slide", "embed, ms a tiny bag", "nothing to do, ms a tiny bag",
     ),
     "a run or table, s": (
@@ -56,21 +57,23 @@ def measured(n: int, work: Path, *, most_runs: float, most_slides: float) -> Num
 
 
 def draw(rows: Mapping[int, Numbers], path: Path) -> None:
-    """Each number against the number of rows, both by powers of ten, linear growth dotted."""
+    """Each number against the number of rows, both by powers of ten, growth by n dotted."""
     figure = new_figure(9.0, 7.0)
     for axis, (title, names) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
         for name in names:
-            points = [(n, found[name]) for n, found in rows.items() if name in found]
+            points = [(n, found[name]) for n, found in rows.items() if found.get(name, 0) > 0]
             if not points:
                 continue
             sizes, values = zip(*points, strict=True)
             line_drawn = axis.plot(sizes, values, marker="o", markersize=3, label=name)
+            power = 0 if title == A_SLIDE else 1
             axis.plot(
-                sizes, [values[-1] * n / sizes[-1] for n in sizes], linestyle=":", linewidth=0.8,
-                color=line_drawn[0].get_color(),
+                sizes, [values[-1] * (n / sizes[-1]) ** power for n in sizes], linestyle=":",
+                linewidth=0.8, color=line_drawn[0].get_color(),
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", xlabel="slides", title=title)
-        axis.legend(fontsize=6)
+        if axis.has_data():
+            axis.legend(fontsize=6)
     save_png(figure, path)
 
 

@@ -72,6 +72,7 @@ def _read(folder: Path, n: int) -> Numbers:
 def _searched(folder: Path, n: int) -> Numbers:
     table = open_table(folder / "v.parquet")
     queries = table.slide_ids[:: max(1, n // N_QUERIES)][:N_QUERIES]
+    Searcher(table, index="exact")  # loads the library
     found, expected = _timed(table, queries, index="exact")
     for index in ("ivf", "hnsw") if n <= HNSW_ROWS else ("ivf",):
         numbers, given = _timed(table, queries, index=index)

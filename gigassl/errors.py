@@ -6,12 +6,19 @@ from functools import partial
 from typing import Literal
 
 _MOST_LISTED = 60
+_MOST_SAID = 2000
+_END = _MOST_SAID // 2
 
 Stage = Literal["fetch", "open", "resolution", "tissue", "grid", "read", "encode", "bag"]
 
 
 class GigasslError(Exception):
     """A problem of the data, the settings or the machine; its text is written for the user."""
+
+    def __str__(self) -> str:
+        """The text; of one that repeats a book that stood where a name was expected, the ends."""
+        text = super().__str__()
+        return text if len(text) <= _MOST_SAID else f"{text[:_END]} … {text[-_END:]}"
 
 
 class SettingsError(GigasslError, ValueError):

@@ -22,3 +22,10 @@ def test_a_slides_error_stays_whole_when_it_travels() -> None:
         "the file is damaged", "read", "bad offset",
     )  # fmt: skip
     assert str(copied) == "the file is damaged (bad offset)"
+
+
+def test_a_book_where_a_name_was_expected_is_not_repeated() -> None:
+    text = str(unknown_name("tile encoder", "z" * 70_000, known=["resnet18"]))
+    assert len(text) == 2003
+    assert text.startswith("unknown tile encoder 'zzz")
+    assert text.endswith("zzz'; known: resnet18")

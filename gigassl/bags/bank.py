@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,15 @@ def _card(folder: Path) -> Mapping[str, Any]:
         raise SettingsError(f"no bank at {folder}; make one with `gigassl encode --augmentations`")
     path = folder / CARD
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise _unfinished(folder) from None
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        card: dict[str, Any] = json.loads(text)
+        card: dict[str, Any] = json.loads(content.decode("utf-8"))
         given = (card["format"], card["version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(f"{path} is no card of a bank; make the bank again") from error
     if given != (FORMAT, VERSION):
         raise SettingsError(
@@ -170,7 +171,8 @@ def _mapped(path: Path, *, shape: tuple[int, ...], dtype: type) -> Any:
         size = path.stat().st_size
     except OSError as error:
         raise _unreadable(path, error) from error
-    except ValueError as error:
+    except (ValueError, SyntaxError, TokenError, TypeError, RecursionError) as error:
+        # numpy reads the header of an array as Python text
         reason = f"{path} is truncated, or no array of a bank ({error}); make it again"
         raise SettingsError(reason) from error
     if (found, stored, fortran) != (shape, expected, False):
@@ -243,4 +245,7 @@ def _unreadable(path: Path, error: OSError) -> SettingsError | MachineError:
         return known
     if isinstance(error, FileNotFoundError):
         return SettingsError(f"the bank lacks {path.name}: no such file in {path.parent}")
-    return SettingsError(f"cannot read {path}: {error}")
+    if error.errno is None:  # of the Parquet library, in several lines
+        said = str(error).strip().partition("\n")[0]
+        return SettingsError(f"{path} is damaged ({said}); make the bank again")
+    return SettingsError(f"cannot read {path}: {error.strerror}")

@@ -15,8 +15,9 @@ from gigassl.vectors.table import SlideTable
 
 EXACT_ROWS = 200_000
 """Up to so many rows, "auto" compares a query with all of them."""
-EXACT_QUERIES = 100
-"""Up to so many queries, "auto" does so however many rows there are: no index is built as fast."""
+EXACT_QUERIES = 250
+"""Up to so many queries, "auto" does so however many rows there are: building an index takes longer
+(of 10⁶ × 256 numbers as long as 275 queries; see docs/scale.md)."""
 
 # the index computes in float32; what lies this close to the last neighbour is compared exactly
 _MARGIN = 1e-5
@@ -225,7 +226,7 @@ def _inverted_file(vectors: _Vectors) -> _Look:
     index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 64
     index.train(vectors)
     index.add(vectors)
-    at_first = max(8, n_groups // 16)
+    at_first = max(16, n_groups // 16)
 
     def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
         parameters = faiss.SearchParametersIVF(nprobe=min(n_groups, at_first * effort))
