@@ -129,6 +129,46 @@ def stopped_and_ended(
     return code == 2
 
 
+QUICK = {"embed", "probe"}
+EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in COMMANDS]
+
+
+@needs_mount
+@pytest.mark.parametrize("name", EACH)
+def test_a_read_only_disk_is_told(
+    name: str, launcher: Launcher, given: Path, tmp_path: Path
+) -> None:
+    disk, log = tmp_path / "disk", tmp_path / "log"
+    disk.mkdir()
+    assert launcher.shell("mount", "-t", "tmpfs", "-o", "ro", "none", disk) == 0
+    try:
+        assert run(launcher, COMMANDS[name](given, disk), log=log) == 2
+    finally:
+        launcher.shell("umount", "-l", disk)
+    assert "Traceback" not in log.read_text()
+    assert "read-only" in log.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_of_two_runs_on_one_output_one_is_told_and_nothing_is_lost(
+    name: str, launcher: Launcher, given: Path, tmp_path: Path
+) -> None:
+    calm = tmp_path / "calm"
+    expected_code = run(launcher, COMMANDS[name](given, calm), log=tmp_path / "log")
+    for attempt in range(3):
+        out = tmp_path / f"both{attempt}"
+        logs = [tmp_path / f"{attempt}{which}" for which in "ab"]
+        both = [launcher.start(COMMANDS[name](given, out), log=log) for log in logs]
+        codes = [launcher.wait(pid) for pid in both]
+        for code, log in zip(codes, logs, strict=True):
+            # the later one may find all done, where the first one ended before it began
+            assert code in {expected_code, 2}, log.read_text()
+            if code == 2:
+                assert "another run is writing" in log.read_text().splitlines()[-1]
+        assert expected_code in codes
+        assert products(out) == products(calm)
+
+
 @needs_mount
 @pytest.mark.parametrize("name", ["embed", "pretrain"])
 def test_a_disk_that_fills_half_way(
