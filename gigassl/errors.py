@@ -35,6 +35,7 @@ class SlideError(GigasslError):
     """
 
     def __init__(self, reason: str, *, stage: Stage, detail: str = "") -> None:
+        detail = " ".join(detail.split())  # some libraries answer in paragraphs
         super().__init__(f"{reason} ({detail})" if detail else reason)
         self.reason = reason
         self.stage = stage

@@ -14,6 +14,8 @@ def test_slide_error_says_reason_and_detail() -> None:
     error = SlideError("the file is damaged", stage="read", detail="libtiff: bad offset")
     assert str(error) == "the file is damaged (libtiff: bad offset)"
     assert (error.stage, error.reason) == ("read", "the file is damaged")
+    talkative = SlideError("no", stage="read", detail="\nlibtiff:\n  bad offset\n")
+    assert str(talkative) == "no (libtiff: bad offset)"
 
 
 def test_a_slides_error_stays_whole_when_it_travels() -> None:

@@ -78,3 +78,23 @@ def test_links_inside_and_compression_are_as_good_as_any(tmp_path: Path) -> None
     with h5py.File(path) as file:
         assert why_not_trusted(file) == ""
     assert len(open_bag(path, encoder="e")) == 6
+
+
+@pytest.mark.parametrize("place", ["small", "behind an array"])
+def test_a_collection_of_texts_in_which_the_library_turns_for_ever_is_refused(
+    place: str, tmp_path: Path
+) -> None:
+    """The library's loop over texts of zero length cannot be stopped but with the process."""
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        n_tiles = 6 if place == "small" else 60_000
+        file["features"] = np.ones((n_tiles, 4), np.float32)
+        file.attrs["note"] = "a text of its own"
+        file["coords"] = np.zeros((n_tiles, 2), np.int64)
+    assert len(open_bag(path, encoder="e")) == n_tiles
+    data = bytearray(path.read_bytes())
+    texts = data.index(b"GCOL")
+    data[texts + 16 : texts + 32] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match="the bag file is not read: its collection of texts"):
+        open_bag(path, encoder="e")

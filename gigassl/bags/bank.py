@@ -70,7 +70,7 @@ def open_bank(folder: Path) -> Bank:
     try:
         info, rows = info_from_record(card["info"]), tuple(map(str, card["rows"]))
         failed = tuple(map(str, card["failed"]))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(
             f"{folder / CARD} is damaged: {error!r}; make the bank again"
         ) from error

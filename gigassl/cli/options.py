@@ -49,7 +49,7 @@ TileEncoderName = Annotated[
     str | None,
     typer.Option(
         help="efficientnet-lite0 (bundled), a name of `gigassl doctor --encoders`, timm:NAME, "
-        "hf-hub:REPO, or a checkpoint file.",
+        "hf-hub:REPO, or a checkpoint file; #DIGEST behind it refuses other weights.",
         rich_help_panel=ENCODER,
         show_default="efficientnet-lite0",
     ),

@@ -1,6 +1,7 @@
 """Fast JPEG path: the stored tiles of a JPEG-tiled TIFF or SVS, decoded from the mapped file."""
 
 import mmap
+import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _JPEG = 7
 _RGB = 2
 _REDUCTIONS = (1, 2, 4, 8)
+# of a damaged directory it says what happened to come of it
+_TIFFFILE_GIVES_UP = (
+    tifffile.TiffFileError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError,
+    struct.error,
+)  # fmt: skip
 
 Tile = UInt8[np.ndarray, "row col 3"]
 
@@ -227,7 +233,7 @@ def _find_level(path: Path, size: tuple[int, int]) -> StoredTiles | None:
             for page in tiff.pages:
                 if isinstance(page, tifffile.TiffPage) and _is_jpeg_tiled(page, size):
                     return _stored_tiles(page)
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError):
+    except _TIFFFILE_GIVES_UP:
         return None  # OpenSlide reads some files that tifffile does not; they go without
     return None
 

@@ -25,7 +25,7 @@ _CACHE_BYTES = 128 << 20
 _EDGE_BYTES = 1 << 20
 # a picture of more pixels than this is believed only if the file has bytes enough for it: blank
 # JPEG tiles hold some 100 px a byte, and our own painted slides, whose tiles share bytes, 2,500
-_UNQUESTIONED_PX = 1 << 28
+_UNQUESTIONED_PX = 1 << 25
 _MOST_PX_PER_BYTE = 20_000
 _MOST_READ_PX_PER_BYTE = 1_000
 _MOST_STRETCH, _TINY_LEVEL = 1.5, 8

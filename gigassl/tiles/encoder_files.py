@@ -13,6 +13,7 @@ from gigassl.tiles.records import ENCODERS, EncoderRecord
 from gigassl.tiles.weights import SUFFIXES, save_checkpoint
 
 VERSION = 1
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 SCHEMES = ("timm:", "random:", "hf-hub:", "nic:")
 """What names of encoders begin with that are neither in the table nor files."""
 
@@ -59,6 +60,31 @@ def whole_and_cut(name: str) -> tuple[str, str]:
     """
     found = re.fullmatch(r"(.+)@(\w+)(\?.*)?", name)
     return (f"{found[1]}{found[3] or ''}", found[2]) if found else (name, "")
+
+
+def whole_and_digest(name: str) -> tuple[str, str]:
+    """The name of an encoder, and the digest that its weights must have; "" where any will do.
+
+    >>> whole_and_digest("hf-hub:owner/repo#0123456789abcdef")
+    ('hf-hub:owner/repo', '0123456789abcdef')
+    >>> whole_and_digest("resnet18")
+    ('resnet18', '')
+    """
+    whole, _, digest = name.rpartition("#")
+    return (whole, digest) if _DIGEST.fullmatch(digest) and whole else (name, "")
+
+
+def refuse_other_weights(name: str, *, given: str, wanted: str) -> None:
+    """Refuses weights of another digest than was asked for, such as those of a changed download.
+
+    Raises:
+        SettingsError: with both digests.
+    """
+    if wanted and given != wanted:
+        raise SettingsError(
+            f"the weights of encoder '{name}' have digest {given}, not {wanted} as was asked for; "
+            "they were changed where they come from, or the digest is of another encoder"
+        )
 
 
 def is_encoder_name(name: str) -> bool:

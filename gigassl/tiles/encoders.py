@@ -8,21 +8,21 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
 from timm.data.config import resolve_data_config
 from timm.layers.mlp import SwiGLUPacked
 from torch import nn
 
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.tiles.bundled import load_bundled
-from gigassl.tiles.encoder_files import SCHEMES, record_of, whole_and_cut
+from gigassl.tiles.encoder_files import (
+    SCHEMES,
+    record_of,
+    refuse_other_weights,
+    whole_and_cut,
+    whole_and_digest,
+)
 from gigassl.tiles.engine import DEFAULT_BATCH_SIZE, EngineSettings, TileEncoder
+from gigassl.tiles.hub_errors import HUB_ERRORS, no_weights
 from gigassl.tiles.networks import ConvStem, PooledTokens, cut_after, fill_randomly
 from gigassl.tiles.nic_encoders import NIC, new_nic_network, nic_encoder
 from gigassl.tiles.records import ENCODERS, MEASURED_BF16, EncoderRecord
@@ -34,13 +34,6 @@ _LAYERS: Mapping[str, Any] = {
     "SiLU": nn.SiLU,
     "ConvStem": ConvStem,
 }
-_NETWORK_ERRORS = (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    ConnectionError,
-    FileNotFoundError,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +67,8 @@ def load_encoder(
     Names: a key of the table (``uni``); ``timm:NAME``; ``hf-hub:OWNER/REPO``; ``random:NAME`` with
     ``?seed=N`` (untrained, a control); ``nic:mean-rgb`` (means of the channels, another control); a
     ``.safetensors`` file written by ``save_encoder``; ``FILE::NAME`` for any other checkpoint.
-    ``NAME@layer3`` cuts a ResNet after that stage.
+    ``NAME@layer3`` cuts a ResNet after that stage; ``NAME#0123456789abcdef`` refuses weights of any
+    other digest than this, which tables and bags record with what was made of them.
 
     Raises:
         SettingsError: unknown name, weights that cannot be had, or a setting that cannot be used.
@@ -89,8 +83,11 @@ def load_encoder(
         compiled=options.compiled,
         threads=options.threads,
     )
-    record, network = _load(encoder, options)
-    return TileEncoder(network, record=record, settings=settings)
+    name, wanted = whole_and_digest(encoder)
+    record, network = _load(name, options)
+    loaded = TileEncoder(network, record=record, settings=settings)
+    refuse_other_weights(name, given=loaded.digest, wanted=wanted)
+    return loaded
 
 
 def random_twin(encoder: TileEncoder, *, seed: int = 0) -> TileEncoder:
@@ -111,6 +108,7 @@ def encoder_record(name: str) -> EncoderRecord:
     Raises:
         SettingsError: unknown name.
     """
+    name = whole_and_digest(name)[0]
     return ENCODERS[name] if name in ENCODERS else _load(name, LoadingOptions())[0]
 
 
@@ -220,18 +218,9 @@ def create_network(record: EncoderRecord, *, pretrained: bool = False, seed: int
             network: nn.Module = timm.create_model(
                 name, pretrained=pretrained, num_classes=0, **options
             )
-    except (GatedRepoError, *_NETWORK_ERRORS) as error:
-        raise _no_weights(record, error) from error
+    except HUB_ERRORS as error:
+        raise no_weights(record, error) from error
     return network
-
-
-def _no_weights(record: EncoderRecord, error: Exception) -> SettingsError:
-    what = f"the weights of encoder '{record.name}' cannot be had"
-    if isinstance(error, GatedRepoError):
-        return SettingsError(f"{what}: {replace(record, gated=True).access}")
-    if isinstance(error, RepositoryNotFoundError):
-        return SettingsError(f"{what}: no such repository; {record.access}")
-    return SettingsError(f"{what}: {record.access} ({type(error).__name__})")
 
 
 def pooled_network(record: EncoderRecord, *, pretrained: bool = False) -> nn.Module:

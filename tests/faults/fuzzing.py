@@ -116,13 +116,11 @@ def fuzz(name: str, numbers: Sequence[int], *, folder: Path, found: Fuzzed) -> N
         results = _in_child(name, samples, left[:_PER_CHILD], folder=folder)
         for number, outcome, said, seconds, grown_mb in results:
             left.remove(number)
-            if number < 0 and outcome != "read":
-                outcome, said = "valid sample not read", f"{outcome} {said}"
-            if number >= 0 or outcome != "read":
-                found.counts[f"{name}: {outcome}"] += 1
             found.slowest_s = max(found.slowest_s, seconds)
             found.most_grown_mb = max(found.most_grown_mb, grown_mb)
-            if outcome not in {"read", "refused"}:
+            if number >= 0:
+                found.counts[f"{name}: {outcome}"] += 1
+            if outcome not in ({"read", "refused"} if number >= 0 else {"read"}):
                 finding = Finding(format=name, number=number, outcome=outcome, said=said)
                 found.defects.append(finding)
                 print(finding, file=sys.stderr, flush=True)

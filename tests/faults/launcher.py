@@ -17,17 +17,25 @@ REPO = Path(__file__).resolve().parents[2]
 
 
 class Launcher:
-    """A process that forks one ``gigassl`` process for each command line."""
+    """A process that forks one ``gigassl`` process for each command line.
 
-    def __init__(self) -> None:
+    Args:
+        before: what the launcher is started through, such as ``unshare``.
+    """
+
+    def __init__(self, *, before: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.launcher"], cwd=REPO, text=True, bufsize=1,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [*before, sys.executable, "-m", "tests.faults.launcher"], cwd=REPO, text=True,
+            bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
     def start(self, arguments: Sequence[object], *, log: Path) -> int:
         """The number of a new ``gigassl`` process with these arguments; its output goes to log."""
         return self._ask({"arguments": [str(a) for a in arguments], "log": str(log)})
+
+    def shell(self, *command: object) -> int:
+        """Runs another command where the launcher runs; its exit code."""
+        return self._ask({"shell": [str(word) for word in command]})
 
     def wait(self, pid: int) -> int:
         """Waits for the end of a process: its exit code, or minus the signal that ended it."""
@@ -74,11 +82,19 @@ def serve() -> None:
     import gigassl.cli.main
     import gigassl.pipeline.bank
     import gigassl.pipeline.embed
-    import gigassl.pipeline.encode  # noqa: F401
+    import gigassl.pipeline.encode
+    import gigassl.pipeline.explain
+    import gigassl.pipeline.fit
+    import gigassl.pipeline.mil
+    import gigassl.pipeline.pretrain
+    import gigassl.pipeline.probe  # noqa: F401
 
     for line in sys.stdin:
         question = json.loads(line)
-        if "wait" in question:
+        if "shell" in question:
+            done = subprocess.run(question["shell"], stdout=subprocess.DEVNULL, check=False)
+            print(done.returncode, flush=True)
+        elif "wait" in question:
             _, status = os.waitpid(question["wait"], 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
         else:

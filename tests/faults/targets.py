@@ -35,6 +35,7 @@ from gigassl.slides.slide_files import JpegCoding, SlideFileSettings, save_image
 from gigassl.slides.synthetic import SyntheticSettings, paint_slide
 from gigassl.tiles.encoder_files import save_encoder
 from gigassl.tiles.encoders import load_encoder
+from gigassl.tiles.weights import load_checkpoint
 from gigassl.vectors.row import SlideRow
 from gigassl.vectors.slide_encoders import new_network
 from gigassl.vectors.slide_model import (
@@ -227,7 +228,7 @@ def _read_model(path: Path) -> None:
     elif path.name == "mil.safetensors":
         load_mil_model(path)
     else:
-        load_encoder(f"{path}::resnet18", device="cpu")
+        load_checkpoint(path)
 
 
 def _cohorts(folder: Path) -> Sequence[Sample]:
@@ -237,11 +238,6 @@ def _cohorts(folder: Path) -> Sequence[Sample]:
         "tabs.tsv": "PATIENT\tFILENAME\np1\ta.svs\np2\tb.svs\n",
     }
     return [Sample(name=k, data=v.encode(), mutate=mutate_text) for k, v in texts.items()]
-
-
-def _read_cohort(path: Path) -> None:
-    read_cohort(path, slide_dir=path.parent)
-    read_cohort(path)
 
 
 def _labels(folder: Path) -> Sequence[Sample]:
@@ -294,12 +290,12 @@ def _masks(folder: Path) -> Sequence[Sample]:
 
 TARGETS: Mapping[str, Target] = {
     "slide": Target(samples=_slides, read=_read_slide),
-    "bag": Target(samples=_bags, read=open_bag),
+    "bag": Target(samples=_bags, read=lambda path: open_bag(path, mpp_l0=0.5)),
     "vectors": Target(samples=_vectors, read=lambda path: list(open_table(path).rows())),
     "predictions": Target(samples=_predictions, read=open_predictions),
     "bank": Target(samples=_banks, read=lambda path: open_bank(path.parent)),
     "model": Target(samples=_models, read=_read_model),
-    "cohort": Target(samples=_cohorts, read=_read_cohort),
+    "cohort": Target(samples=_cohorts, read=lambda path: read_cohort(path, slide_dir=path.parent)),
     "labels": Target(samples=_labels, read=_read_labels),
     "splits": Target(samples=_splits, read=lambda path: read_split_lists(path.parent)),
     "recipe": Target(

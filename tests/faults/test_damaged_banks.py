@@ -1,5 +1,6 @@
 """Damage that fuzzing found to end in a traceback, or in several lines."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,27 @@ def test_a_card_that_is_no_text(tmp_path: Path) -> None:
     folder = make(tmp_path / "bank")
     overwritten(folder / CARD, b'"format"', b'"f\xffrmat"')
     with pytest.raises(SettingsError, match=r"bank\.json is no card of a bank"):
+        open_bank(folder)
+
+
+@pytest.mark.parametrize("value", [[], 5, "x", {}, None])
+@pytest.mark.parametrize("key", ["augmentation", "dim"])
+def test_a_card_with_another_value(key: str, value: object, tmp_path: Path) -> None:
+    folder = make(tmp_path / "bank")
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, "info": {**card["info"], key: value}}))
+    with pytest.raises(SettingsError):
+        open_bank(folder)
+
+
+@pytest.mark.parametrize("scale", [[1.0], "x", 3])
+def test_a_card_with_another_augmentation(scale: object, tmp_path: Path) -> None:
+    folder = make(tmp_path / "bank")
+    card = json.loads((folder / CARD).read_text())
+    first = next(name for name, v in card["info"]["augmentation"].items() if isinstance(v, list))
+    card["info"]["augmentation"][first] = scale
+    (folder / CARD).write_text(json.dumps(card))
+    with pytest.raises(SettingsError, match=r"bank\.json is damaged"):
         open_bank(folder)
 
 

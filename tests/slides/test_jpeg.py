@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,13 @@ def test_raster_order_decodes_no_tile_twice(painted: Path) -> None:
         for x in range(0, 601, 100):
             level.read_into(out, x, y)
     assert level.decoded == 9
+
+
+def test_a_directory_that_tifffile_cannot_make_out_goes_without(tmp_path: Path) -> None:
+    """Its shared JPEG tables are a number; that was a traceback."""
+    path = write_jpeg_tiff(tmp_path / "a.tif", [painting(600, 500)])
+    data = bytearray(path.read_bytes())
+    (directory,) = struct.unpack_from("<I", data, 4)
+    struct.pack_into("<HHII", data, directory + 2, 347, 4, 1, 7)  # in the place of another tag
+    path.write_bytes(data)
+    assert open_jpeg_level(path, (600, 500)) is None

@@ -159,3 +159,19 @@ except SettingsError as error:
     sentence = offline(tmp_path, code)
     assert "https://huggingface.co/MahmoodLab/UNI" in sentence
     assert "HF_TOKEN" in sentence
+
+
+def test_weights_of_another_digest_than_asked_for_are_refused(tmp_path: Path) -> None:
+    name = "random:nic:vae?code=4,convolutions=2,first=2,dense=4,px=32"
+    encoder = load_encoder(name, device="cpu")
+    path = tmp_path / "mine.safetensors"
+    save_encoder(path, record=encoder.record, network=encoder.network)
+    same = load_encoder(f"{path}#{encoder.digest}", device="cpu")
+    assert (same.digest, same.record.name) == (encoder.digest, encoder.record.name)
+    other = load_encoder(f"{name},seed=1", device="cpu")
+    save_encoder(path, record=other.record, network=other.network)
+    refused = pytest.raises(
+        SettingsError, match=f"have digest {other.digest}, not {encoder.digest} as was asked for"
+    )
+    with refused:
+        load_encoder(f"{path}#{encoder.digest}", device="cpu")
