@@ -5,6 +5,8 @@ from scipy.stats import hypergeom
 LEVEL = 0.95
 """Confidence of the one-sided statement."""
 
+_ROUNDING = 1e-9  # probabilities that are equal to a limit are computed this far from it at most
+
 
 def most_bad(n_bad: int, *, sample: int, population: int, level: float = LEVEL) -> int:
     """The most bad ones that a population may hold, given how many a random sample of it held.
@@ -24,10 +26,11 @@ def most_bad(n_bad: int, *, sample: int, population: int, level: float = LEVEL) 
         >>> most_bad(0, sample=20, population=11_642) / 11_642 < 0.14
         True
     """
+    least = (1 - level) * (1 + _ROUNDING)
     low, high = n_bad, population - (sample - n_bad)
     while low < high:  # the probability falls as the number of bad ones rises
         middle = (low + high + 1) // 2
-        if hypergeom.cdf(n_bad, population, middle, sample) > 1 - level:
+        if hypergeom.cdf(n_bad, population, middle, sample) > least:
             low = middle
         else:
             high = middle - 1

@@ -35,6 +35,10 @@ def test_it_is_the_last_number_that_exact_fractions_allow(
     assert most_bad(n_bad, sample=sample, population=population, level=level) == max(allowed)
 
 
+def test_a_probability_that_equals_the_limit_is_not_above_it() -> None:
+    assert most_bad(0, sample=1, population=50, level=0.5) == 24
+
+
 def test_twenty_of_tcga_without_a_bad_one() -> None:
     most = most_bad(0, sample=20, population=11_642)
     limits = [

@@ -8,9 +8,13 @@ made the slow imports; it tells each number before it reads. What it does not co
 crash or a hang of that number.
 """
 
+import os
+
+# the threads of OpenMP do not survive a fork: a child would wait for them for ever
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import argparse
 import json
-import os
 import random
 import resource
 import select

@@ -55,7 +55,7 @@ def backwards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("clock")
     (folder / "clock.c").write_text(BACKWARDS)
     library = folder / "clock.so"
-    command = ["cc", "-shared", "-fPIC", "-o", library, folder / "clock.c", "-ldl"]
+    command = ["cc", "-shared", "-fPIC", "-o", str(library), str(folder / "clock.c"), "-ldl"]
     subprocess.run(command, check=True)
     return {**os.environ, "LD_PRELOAD": str(library)}
 
