@@ -10,8 +10,9 @@ crash or a hang of that number.
 
 import os
 
-# the threads of OpenMP do not survive a fork: a child would wait for them for ever
-os.environ["OMP_NUM_THREADS"] = "1"
+if __name__ == "__main__":
+    # the threads of OpenMP do not survive a fork: a child would wait for them for ever
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import json

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gigassl.pipeline.training_progress import TrainingReporter
+from tests.pipeline.test_progress import shown_on
 from tests.pipeline.test_training_log import plan, row, tile_plan, tile_row
 
 
@@ -46,8 +47,7 @@ def test_a_terminal_gets_a_bar_with_the_newest_numbers(monkeypatch: pytest.Monke
     ours, theirs = os.openpty()
     with os.fdopen(theirs, "w") as terminal, TrainingReporter(terminal) as progress:
         tell(progress, epochs=9)
-    with os.fdopen(ours, "rb", buffering=0) as screen:
-        shown = screen.read(65_536).decode()
+    shown = shown_on(ours)
     assert "18/18" in shown
     assert "9 epochs × 2 = 18 steps" in shown
     assert "rank 3.5" in shown

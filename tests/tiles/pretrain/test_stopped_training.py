@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from gigassl.digests import digest_of_tensors
@@ -19,6 +21,15 @@ from tests.tiles.pretrain.training_case import (
 )
 
 STEPS = 30
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the program of ``training_case`` has it: others round apart."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def digest(network: nn.Module) -> str:

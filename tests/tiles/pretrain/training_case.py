@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--still-nets", action="store_true", help="without dropout")
     parser.add_argument("--minutes", type=float, default=0.0)
     asked = parser.parse_args()
+    torch.set_num_threads(1)
     settings = small_settings(asked.method, steps=asked.steps, lr=0.05)
     fabric = new_fabric(settings, device="cpu", devices=asked.devices)
     fabric.launch()
