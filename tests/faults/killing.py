@@ -15,15 +15,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.faults.cohorts import FAST, contents, save_slides
 from tests.faults.launcher import Launcher
-from tests.faults.processes import below, command_of
 
 _MOST_SECONDS = 120.0
 
@@ -97,20 +96,35 @@ class Engine:
     victims: dict[str, Victim]
 
 
-def ray_actor(driver: int) -> int | None:
-    """An actor or task of Ray among the processes that the driver started."""
-    actors = [pid for pid in below(driver) if command_of(pid).startswith("ray::")]
-    return max(actors, default=None)
+@contextmanager
+def local_engine() -> Iterator[Engine]:
+    """Readers, encoder and writer are threads of one process: each dies with it."""
+    yield Engine(options=(), victims={"driver": lambda driver: driver})
 
 
-ENGINES = {
-    # readers, encoder and writer are threads of one process: each dies with it
-    "local": Engine(options=(), victims={"driver": lambda driver: driver}),
-    "ray": Engine(
-        options=("--engine", "ray"),
-        victims={"driver": lambda driver: driver, "actor": ray_actor},
-    ),
-}
+@contextmanager
+def ray_engine() -> Iterator[Engine]:
+    """A cluster of two nodes that outlives every driver; its workers are processes."""
+    from tests.ray_clusters import DECODER, ENCODER, two_nodes, workers_of
+
+    with two_nodes() as (folder, cluster, _):
+
+        def one(title: str) -> int | None:
+            return max(workers_of(folder, title=title), default=None)
+
+        yield Engine(
+            options=(
+                "--engine", "ray", "--address", cluster.address, "--retries", 50,
+                "--actors", 1, "--cpus-per-actor", 1,
+            ),
+            victims={
+                "driver": lambda driver: driver, "encoder": lambda _: one(ENCODER),
+                "decoder": lambda _: one(DECODER),
+            },
+        )  # fmt: skip
+
+
+ENGINES = {"local": local_engine, "ray": ray_engine}
 
 
 @dataclass(kw_only=True)
@@ -181,18 +195,32 @@ _TRIES_AT_THE_END = 3
 
 
 def campaign(
-    launcher: Launcher, folder: Path, *, work: str = "embed", engine: str = "local",
-    n_slides: int = 60, kills: int = 100, seed: int = 1,
+    folder: Path, *, work: str = "embed", engine: str = "local", n_slides: int = 60,
+    kills: int = 100, seed: int = 1,
 ) -> Campaign:  # fmt: skip
     """Rounds of one run each, killed until it ends, until there were so many kills."""
-    chance, found, begin = random.Random(seed), Campaign(), time.monotonic()
+    found = Campaign()
+    # the launcher second: it takes over the environment that a cluster needs
+    with ENGINES[engine]() as chosen, Launcher() as launcher:
+        fire = _Fire(launcher, folder / "slides", work=WORKS[work], engine=chosen)
+        _fight(
+            fire, folder, n_slides=n_slides, kills=kills, chance=random.Random(seed), found=found
+        )
+    return found
+
+
+def _fight(
+    fire: "_Fire", folder: Path, *, n_slides: int, kills: int, chance: random.Random,
+    found: Campaign,
+) -> None:  # fmt: skip
+    begin = time.monotonic()
     slides = save_slides(folder / "slides", n_slides, n_bad=min(4, n_slides // 5))
     undisturbed = folder / "undisturbed"
     # the reference is always the local engine's: what other engines give has the same bytes
-    calm = _Fire(launcher, slides, work=WORKS[work], engine=ENGINES["local"])
-    code = launcher.wait(calm.start(undisturbed))
+    with local_engine() as local:
+        calm = _Fire(fire.launcher, slides, work=fire.work, engine=local)
+    code = fire.launcher.wait(calm.start(undisturbed))
     expected = contents(undisturbed)
-    fire = _Fire(launcher, slides, work=WORKS[work], engine=ENGINES[engine])
     while found.kills.total() < kills:
         disturbed = folder / f"round{found.rounds}"
         assert _round(fire, disturbed, found=found, chance=chance) == code
@@ -204,44 +232,42 @@ def campaign(
         if not differing:
             shutil.rmtree(disturbed)
     found.seconds = time.monotonic() - begin
-    return found
 
 
 def _round(fire: _Fire, folder: Path, *, found: Campaign, chance: random.Random) -> int:
-    """Kills a run until it ends; returns its exit code."""
+    """Kills a run, or processes of it, until it ends; returns its exit code."""
     at_the_end = 0
+    pid: int | None = None
     while True:
         moment = chance.choice(MOMENTS)
-        if moment == "ending":
-            at_the_end += 1
+        at_the_end += moment == "ending"
         role = chance.choice(sorted(fire.engine.victims))
-        pid = fire.start(folder)
+        pid = pid or fire.start(folder)
         if at_the_end > _TRIES_AT_THE_END:
             return fire.launcher.wait(pid)
         if not fire.reach(pid, moment, folder=folder, chance=chance):
             return fire.launcher.wait(pid)
-        code = _kill(fire, pid, role=role, folder=folder, found=found, moment=moment)
-        if code is not None:
-            return code
-
-
-def _kill(
-    fire: _Fire, pid: int, *, role: str, folder: Path, found: Campaign, moment: str
-) -> int | None:
-    """Kills the driver, or another process of the run; the exit code where the run then ended."""
-    victim = fire.engine.victims[role](pid)
-    before = fire.work.done(folder)
-    if victim is None or victim == pid:
-        code = fire.launcher.kill(pid)
+        victim = fire.engine.victims[role](pid)
+        if victim is not None and victim != pid:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                found.kills[f"{role}, {moment}"] += 1
+            continue
+        code = _kill_driver(fire, pid, folder=folder, found=found, moment=moment)
         if code != -signal.SIGKILL:  # it had just ended
             return code
+        pid = None
+
+
+def _kill_driver(fire: _Fire, pid: int, *, folder: Path, found: Campaign, moment: str) -> int:
+    """Kills the run itself; what its end was."""
+    before = fire.work.done(folder)
+    code = fire.launcher.kill(pid)
+    if code == -signal.SIGKILL:
         found.kills[f"driver, {moment}"] += 1
         if moment != "ending":  # parts are cleared at the end, once they stand in the table
             found.most_lost = max(found.most_lost, before - fire.work.done(folder))
-        return None
-    os.kill(victim, signal.SIGKILL)
-    found.kills[f"{role}, {moment}"] += 1
-    return fire.launcher.wait(pid)
+    return code
 
 
 def main() -> None:
@@ -252,9 +278,9 @@ def main() -> None:
     options.add_argument("--slides", type=int, default=60)
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kills") as folder, Launcher() as launcher:
+    with tempfile.TemporaryDirectory(prefix="kills") as folder:
         found = campaign(
-            launcher, Path(folder), work=chosen.work, engine=chosen.engine, kills=chosen.kills,
+            Path(folder), work=chosen.work, engine=chosen.engine, kills=chosen.kills,
             n_slides=chosen.slides, seed=chosen.seed,
         )  # fmt: skip
     print(json.dumps(found.summary(), indent=2))

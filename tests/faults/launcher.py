@@ -55,6 +55,7 @@ class Launcher:
         """Ends the launcher."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+        self._process.kill()
         self._process.wait(60)
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -105,6 +106,7 @@ def _fork(arguments: list[str], *, log: str) -> int:
     child = os.fork()
     if child:
         return child
+    os.setsid()  # what ends a whole group of processes, as Ray does, is not to end the launcher
     said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, said), (2, said)):

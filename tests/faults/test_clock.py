@@ -53,9 +53,9 @@ needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler 
 def backwards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of a process whose clock runs backwards."""
     folder = tmp_path_factory.mktemp("clock")
-    (folder / "clock.c").write_text(BACKWARDS)
-    library = folder / "clock.so"
-    command = ["cc", "-shared", "-fPIC", "-o", str(library), str(folder / "clock.c"), "-ldl"]
+    source, library = folder / "clock.c", folder / "clock.so"
+    source.write_text(BACKWARDS)
+    command = ["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return {**os.environ, "LD_PRELOAD": str(library)}
 
