@@ -78,6 +78,8 @@ def slope(hours: Sequence[float], values: Sequence[float]) -> tuple[float, float
     pieces = np.array_split(np.arange(len(hours)), STRETCHES)[LEFT_OUT:]
     x = [float(np.mean(np.take(hours, piece))) for piece in pieces if len(piece)]
     y = [float(np.median(np.take(values, piece))) for piece in pieces if len(piece)]
+    if len(set(y)) == 1:
+        return 0.0, 0.0
     if len(x) < 3:
         return float("nan"), float("nan")
     fitted = stats.linregress(x, y)
