@@ -19,6 +19,7 @@ from gigassl.slides.slide_files import save_image
 from gigassl.slides.synthetic import SyntheticSettings, paint_slide
 from gigassl.vectors.table import open_table
 from tests.end_to_end.conftest import Run
+from tests.ray_clusters import ray_here
 from tests.store_servers import CREDENTIALS, Bucket, flaky, s3_bucket, web_server
 
 N_MANY = 14
@@ -73,6 +74,21 @@ def test_a_bucket_into_a_bucket_gives_the_bytes_of_a_folder(
     assert fetched < len(local_bytes) * 1.2 + 20_000, "no slide is downloaded again"
     assert bucket.read("out/v.parquet") == local_bytes
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cluster_reads_and_writes_a_bucket_and_looks_ahead_in_it(
+    run: Run, bucket: Bucket, local_bytes: bytes, tmp_path: Path
+) -> None:
+    url = "s3://collection/by-ray/v.parquet"
+    where = [*reaching(bucket, tmp_path / "cache"), "--engine", "ray", "--actors", 1]
+    with ray_here():
+        ahead = run("embed", "s3://collection/slides", "-o", url, "--dry-run", *where)
+        assert ahead.code == 0, ahead.err
+        assert bucket.keys("by-ray/") == []
+        done = run("embed", "s3://collection/slides", "-o", url, *where)
+    assert done.code == 0, done.err
+    assert bucket.read("by-ray/v.parquet") == local_bytes
+    assert bucket.keys("by-ray/") == ["by-ray/v.parquet"]
 
 
 def test_a_table_mixes_local_slides_urls_and_what_is_missing(
