@@ -234,7 +234,7 @@ def read_slides(path: Path) -> list[BankSlide]:
         slides = [BankSlide(**r | {"labels": dict(r["labels"])}) for r in records]
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (pa.ArrowException, TypeError, KeyError) as error:
+    except (pa.ArrowException, TypeError, KeyError, ValueError) as error:
         raise SettingsError(f"{path} is damaged ({error}); make the bank again") from error
     return sorted(slides, key=lambda slide: slide.row)
 

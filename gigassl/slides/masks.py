@@ -116,7 +116,9 @@ def _mask_from_geojson(path: Path, content: bytes, *, size_l0: tuple[int, int]) 
         raise _problem(path, f"is not readable GeoJSON: {error}") from error
     try:
         polygons = [[_ring(ring) for ring in polygon] for polygon in _polygons(document)]
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise _problem(path, f"is not valid GeoJSON: {error}") from error
     polygons = [polygon for polygon in polygons if polygon]
     if not polygons:

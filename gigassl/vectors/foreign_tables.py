@@ -47,6 +47,7 @@ def read_parquet(path: Path) -> ForeignVectors:
     """
     try:
         data = pq.read_table(path)
+        data.validate(full=True)  # reading does not look whether a text is one
     except (pa.ArrowException, OSError) as error:
         raise SettingsError(f"{path.name} is no readable Parquet file: {error}") from error
     if (data.schema.metadata or {}).get(b"format", b"").decode() == FORMAT:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.predictions import Method, open_predictions, save_predictions
 from gigassl.evaluate.split_files import read_split_lists
 from gigassl.pipeline.bank import BankSettings, encode_bank
-from gigassl.pipeline.recipe import read_recipe
+from gigassl.pipeline.recipe import STEPS, read_recipe
 from gigassl.slides.cohort import CohortSlide, read_cohort
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.masks import read_mask
@@ -269,6 +270,8 @@ def _splits(folder: Path) -> Sequence[Sample]:
 
 
 def _recipes(folder: Path) -> Sequence[Sample]:
+    for module in STEPS.values():  # or the first input of each child pays for the imports
+        import_module(module)
     return [_one(path, mutate_text) for path in sorted((REPO / "recipes").glob("*.toml"))]
 
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gigassl.bags.bank import open_bank
@@ -62,3 +64,15 @@ def test_a_damaged_page_of_the_slides_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"slides\.parquet is damaged") as caught:
         open_bank(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_slide_whose_name_is_no_text(tmp_path: Path) -> None:
+    folder = make(tmp_path / "bank")
+    slides = pq.read_table(folder / SLIDES)
+    names = pa.array([b"\xc6\x28"] + [b"s"] * (len(slides) - 1), pa.binary())
+    # a view of bytes as text is not looked at
+    texts = pa.Array.from_buffers(pa.string(), len(names), names.buffers())
+    at = slides.schema.get_field_index("slide_id")
+    pq.write_table(slides.set_column(at, slides.schema.field(at), texts), folder / SLIDES)
+    with pytest.raises(SettingsError, match=r"slides\.parquet is damaged"):
+        open_bank(folder)

@@ -117,6 +117,7 @@ def test_png_of_any_size_and_kind(tmp_path: Path) -> None:
         ({"type": "FeatureCollection"}, "is not valid GeoJSON: 'features'"),
         ({"type": "FeatureCollection", "features": []}, "holds no polygon"),
         ({"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}, "at least three points"),
+        ({"type": "Polygon", "coordinates": [[[10**400, 2], [3, 4], [5, 6]]]}, "not valid GeoJSON"),
         ({"type": "Polygon", "coordinates": [[["a", 2], [3, 4], [5, 6]]]}, "not valid GeoJSON"),
         (
             {"type": "Polygon", "coordinates": [[[0, 0], [64_000, 0], [0, 9]]]},

@@ -218,3 +218,13 @@ def test_what_is_not_there_or_not_known_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.docx").touch()
     with pytest.raises(SettingsError, match=r"a\.docx is no known kind"):
         foreign_files([tmp_path / "a.docx"])
+
+
+def test_slide_names_that_are_no_text(tmp_path: Path) -> None:
+    names = pa.array([b"\xc6\x28"], pa.binary())
+    # a view of bytes as text is not looked at
+    texts = pa.Array.from_buffers(pa.string(), 1, names.buffers())
+    path = tmp_path / "theirs.parquet"
+    pq.write_table(pa.table({"slide_id": texts, "f0": [0.5], "f1": [1.0]}), path)
+    with pytest.raises(SettingsError, match=r"theirs\.parquet is no readable Parquet file"):
+        read_foreign(path)
