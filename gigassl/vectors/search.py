@@ -17,7 +17,7 @@ EXACT_ROWS = 200_000
 """Up to so many rows, "auto" compares a query with all of them."""
 EXACT_QUERIES = 250
 """Up to so many queries, "auto" does so however many rows there are: building an index takes longer
-(of 10⁶ × 256 numbers as long as 275 queries; see docs/scale.md)."""
+(of 10⁶ × 256 numbers as long as 275 to 394 queries; see docs/scale.md)."""
 
 # the index computes in float32; what lies this close to the last neighbour is compared exactly
 _MARGIN = 1e-5
