@@ -1,7 +1,10 @@
 """What a TIFF file claims that it cannot hold, and OpenSlide would believe.
 
 OpenSlide asks for the memory that a tile's length or size claims before it reads; where there is
-not so much of it, the whole process ends. Layout: TIFF revision 6.0 (Adobe, 1992), and BigTIFF.
+not so much of it, the whole process ends. So it does where some sizes of images and tiles, which
+no tiles are there for, make it divide by zero.
+
+Layout: TIFF revision 6.0 (Adobe, 1992), and BigTIFF.
 """
 
 import struct
@@ -13,8 +16,9 @@ from typing import BinaryIO
 import numpy as np
 
 MOST_TILE_PX = 1 << 27
-_TILE_WIDTH, _TILE_HEIGHT, _STRIP_BYTES, _TILE_BYTES = 322, 323, 279, 325
-_WANTED = frozenset({_TILE_WIDTH, _TILE_HEIGHT, _STRIP_BYTES, _TILE_BYTES})
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _STRIP_BYTES, _TILE_BYTES = 256, 257, 322, 323, 279, 325
+_TILED = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)
+_WANTED = frozenset({*_TILED, _STRIP_BYTES, _TILE_BYTES})
 _SIZES = {3: "u2", 4: "u4", 16: "u8"}
 _MOST_DIRECTORIES = 1000
 
@@ -55,18 +59,39 @@ def impossible_claim(path: Path) -> str:
     with path.open("rb") as file:
         form = _FORMS.get(file.read(4))
         for tags in _directories(file, form) if form else ():
-            longest = max((int(tags[tag].max()) for tag in (_STRIP_BYTES, _TILE_BYTES)
-                           if tag in tags and tags[tag].size), default=0)  # fmt: skip
-            if longest > n_bytes:
-                return f"a tile claims {longest:,} bytes, the whole file has {n_bytes:,}"
-            sides = [int(tags[tag][0]) for tag in (_TILE_WIDTH, _TILE_HEIGHT)
-                     if tag in tags and tags[tag].size]  # fmt: skip
-            if len(sides) == 2 and sides[0] * sides[1] > MOST_TILE_PX:
-                return f"its stored tiles claim {sides[0]:,} × {sides[1]:,} px"
+            if claim := _of_length(tags, n_bytes) or _of_size(tags):
+                return claim
     return ""
 
 
 _Tags = dict[int, "np.ndarray[tuple[int], np.dtype[np.unsignedinteger]]"]
+
+
+def _of_length(tags: _Tags, n_bytes: int) -> str:
+    lengths = [tags[tag].max() for tag in (_STRIP_BYTES, _TILE_BYTES) if _given(tags, tag)]
+    longest = int(max(lengths, default=0))
+    if longest <= n_bytes:
+        return ""
+    return f"a tile claims {longest:,} bytes, the whole file has {n_bytes:,}"
+
+
+def _of_size(tags: _Tags) -> str:
+    if not all(_given(tags, tag) for tag in _TILED):
+        return ""
+    width, height, tile_width, tile_height = (int(tags[tag][0]) for tag in _TILED)
+    if tile_width * tile_height > MOST_TILE_PX:
+        return f"its stored tiles claim {tile_width:,} × {tile_height:,} px"
+    if not tile_width * tile_height:
+        return "its stored tiles claim no width or height"
+    needed = -(-width // tile_width) * -(-height // tile_height)
+    n_stored = len(tags.get(_TILE_BYTES, ()))
+    if n_stored >= needed:
+        return ""
+    return f"its {width:,} × {height:,} px claim {needed:,} stored tiles, there are {n_stored:,}"
+
+
+def _given(tags: _Tags, tag: int) -> bool:
+    return tag in tags and tags[tag].size > 0
 
 
 def _directories(file: BinaryIO, form: _Form) -> Iterator[_Tags]:

@@ -37,6 +37,9 @@ def patched(path: Path, values: Mapping[int, int]) -> None:
     [
         ({325: 2**32 - 1}, r"a tile claims 4,294,967,295 bytes, the whole file has"),
         ({322: 2**20, 323: 2**12}, r"its stored tiles claim 1,048,576 × 4,096 px"),
+        ({322: 0}, r"its stored tiles claim no width or height"),
+        # with a second level that claims tiles of one pixel, OpenSlide divides by zero
+        ({256: 7, 257: 10**6}, r"its 7 × 1,000,000 px claim 8,929 stored tiles, there are 25"),
     ],
 )
 def test_a_tile_that_cannot_be_in_the_file_is_refused(
