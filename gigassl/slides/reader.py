@@ -168,7 +168,6 @@ def open_slide(
     handle = open_handle(path)
     try:
         _refuse_bomb(path, handle.dimensions, most_per_byte=_MOST_PX_PER_BYTE)
-        _refuse_claims(path, vendor=handle.properties[openslide.PROPERTY_NAME_VENDOR])
         _refuse_other_shapes(handle.level_dimensions)
         handle.set_cache(openslide.OpenSlideCache(cache_bytes))
         return Slide(path, handle, cohort_mpp=cohort_mpp, default_mpp=default_mpp)
@@ -191,6 +190,7 @@ def open_handle(path: Path) -> openslide.OpenSlide:
     """
     _check_file(path)
     try:
+        _refuse_claims(path, vendor=openslide.OpenSlide.detect_format(path))
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
         _raise_if_out_of_handles(path)
@@ -240,8 +240,8 @@ def _refuse_bomb(path: Path, size: tuple[int, int], *, most_per_byte: int) -> No
         )
 
 
-def _refuse_claims(path: Path, *, vendor: str) -> None:
-    """Refuses tiles for which OpenSlide would ask for more memory than can be had, and abort."""
+def _refuse_claims(path: Path, *, vendor: str | None) -> None:
+    """Refuses what would make OpenSlide end the process, if only by opening it."""
     if vendor not in _PLAIN_TIFF:
         return
     claim = impossible_claim(path)

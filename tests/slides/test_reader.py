@@ -2,6 +2,7 @@ import errno
 import os
 import resource
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -196,9 +197,21 @@ def test_a_real_slide_without_mpp_takes_the_option() -> None:
 
 
 @pytest.mark.parametrize("downsamples", [(1,), (1, 4)])
-@pytest.mark.parametrize("size", [(10**6, 10**6), (10**6, 560), (560, 2**31 - 1)])
+@pytest.mark.parametrize(
+    ("claimed", "sentence"),
+    [
+        ({256: 10**6, 257: 10**6}, "claim 79,727,041 stored tiles, there are 25"),
+        ({256: 10**6}, "claim 44,645 stored tiles, there are 25"),
+        ({257: 2**31 - 1}, "claim 95,869,810 stored tiles, there are 25"),
+        # as many tiles as are there, each of 134 million pixels
+        (
+            {256: 5 * 8192, 257: 5 * 16_384, 322: 8192, 323: 16_384},
+            "claims 40,960 × 81,920 px, which cannot be in a file of",
+        ),
+    ],
+)
 def test_a_header_that_claims_far_more_than_the_file_holds_is_refused_at_once(
-    size: tuple[int, int], downsamples: tuple[int, ...], tmp_path: Path
+    claimed: Mapping[int, int], sentence: str, downsamples: tuple[int, ...], tmp_path: Path
 ) -> None:
     """Read as it says, it would take hours and the memory of the machine."""
     path = tmp_path / "bomb.svs"
@@ -210,8 +223,8 @@ def test_a_header_that_claims_far_more_than_the_file_holds_is_refused_at_once(
     (n_entries,) = struct.unpack_from("<H", data, directory)
     for at in range(directory + 2, directory + 2 + 12 * n_entries, 12):
         (tag,) = struct.unpack_from("<H", data, at)
-        if tag in {256, 257}:
-            struct.pack_into("<I", data, at + 8, size[tag - 256])
+        if tag in claimed:
+            struct.pack_into("<I", data, at + 8, claimed[tag])
     path.write_bytes(data)
-    with pytest.raises(SlideError, match=r"claims .* px, which cannot be|truncated or damaged"):
+    with pytest.raises(SlideError, match=sentence):
         open_slide(path).thumbnail(8.0)

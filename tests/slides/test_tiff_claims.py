@@ -18,11 +18,14 @@ from tests.shared_data import SHARED, needs_shared
 IMAGE = np.full((560, 560, 3), 200, np.uint8)
 
 
-def patched(path: Path, values: Mapping[int, int]) -> None:
-    """Sets tags of a classic TIFF's first directory to one number each."""
+def patched(path: Path, values: Mapping[int, int], *, nth: int = 0) -> None:
+    """Sets tags of a classic TIFF's directory to one number each."""
     data = bytearray(path.read_bytes())
     (directory,) = struct.unpack_from("<I", data, 4)
     (n_entries,) = struct.unpack_from("<H", data, directory)
+    for _ in range(nth):
+        (directory,) = struct.unpack_from("<I", data, directory + 2 + 12 * n_entries)
+        (n_entries,) = struct.unpack_from("<H", data, directory)
     for at in range(directory + 2, directory + 2 + 12 * n_entries, 12):
         tag, _, count, value = struct.unpack_from("<HHII", data, at)
         if tag in values:
@@ -38,7 +41,6 @@ def patched(path: Path, values: Mapping[int, int]) -> None:
         ({325: 2**32 - 1}, r"a tile claims 4,294,967,295 bytes, the whole file has"),
         ({322: 2**20, 323: 2**12}, r"its stored tiles claim 1,048,576 × 4,096 px"),
         ({322: 0}, r"its stored tiles claim no width or height"),
-        # with a second level that claims tiles of one pixel, OpenSlide divides by zero
         ({256: 7, 257: 10**6}, r"its 7 × 1,000,000 px claim 8,929 stored tiles, there are 25"),
     ],
 )
@@ -54,6 +56,18 @@ def test_a_tile_that_cannot_be_in_the_file_is_refused(
     with pytest.raises(SlideError, match=f"the file is damaged: {sentence}|truncated or damaged"):
         open_slide(path)
     assert impossible_claim(path).startswith(sentence)
+
+
+def test_sizes_that_make_openslide_divide_by_zero_are_refused_before_it_opens(
+    tmp_path: Path,
+) -> None:
+    """It ended the whole process; found by fuzzing (SIGFPE in OpenSlide 4.0)."""
+    path = tmp_path / "s.svs"
+    save_image(IMAGE, path, mpp=0.5, settings=SlideFileSettings(tile_px=112, downsamples=(1, 4)))
+    patched(path, {257: 561})
+    patched(path, {257: 61_280}, nth=1)
+    with pytest.raises(SlideError, match="its 560 × 561 px claim 30 stored tiles, there are 25"):
+        open_slide(path)
 
 
 def test_levels_of_another_shape_are_refused(tmp_path: Path) -> None:
