@@ -10,8 +10,8 @@ from markupsafe import Markup
 from gigassl.report.page.figure import plotly_script
 from gigassl.report.page.section import Section, rendered
 
-_STYLES = ("page.css", "map.css")
-_SCRIPTS = ("page.js", "map.js")
+_STYLES = ("page.css", "map.css", "sections.css")
+_SCRIPTS = ("page.js", "map.js", "sections.js")
 
 
 def page(title: str, sections: Sequence[Section], *, lead: str = "") -> str:
