@@ -93,6 +93,7 @@ def _register() -> None:
         probe_tiles,
         run,
         screen,
+        search,
         sites,
         synth,
         verify,
@@ -128,6 +129,7 @@ def _register() -> None:
             ("predict", fit.predict_command, fit.PREDICT_EXAMPLE),
             ("screen", screen.screen_command, screen.EXAMPLE),
             ("explain", explain.explain_command, explain.EXAMPLE),
+            ("search", search.search_command, search.EXAMPLE),
         ),
     }
     for panel, commands in panels.items():

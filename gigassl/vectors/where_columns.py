@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,10 +35,14 @@ class Column:
     numbers: pa.ChunkedArray | pa.Array | None
 
     @property
+    def cells(self) -> Any:
+        """The cells as they are shown, as an Arrow array."""
+        return self.numbers if self.texts is None else self.texts
+
+    @property
     def empty(self) -> Bool[np.ndarray, " row"]:
         """Which rows have no cell."""
-        cells = self.numbers if self.texts is None else self.texts
-        return np.asarray(pc.is_null(cells))
+        return np.asarray(pc.is_null(self.cells))
 
 
 Columns = Mapping[str, Column]
@@ -108,9 +113,8 @@ def _satisfied(where: Where, columns: Columns) -> pa.ChunkedArray | pa.Array:
 
 
 def _compared(column: Column, asked: Comparison) -> pa.ChunkedArray | pa.Array:
-    cells = column.numbers if column.texts is None else column.texts
     if asked.value is None:
-        return pc.is_null(cells) if asked.operator == "==" else pc.is_valid(cells)
+        return pc.is_null(column.cells) if asked.operator == "==" else pc.is_valid(column.cells)
     if isinstance(asked.value, str):
         if column.texts is None:
             raise SettingsError(
