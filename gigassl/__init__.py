@@ -81,7 +81,11 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
     from gigassl.pipeline.probe_tiles_options import ProbeTilesOptions as ProbeTilesOptions
     from gigassl.pipeline.ray_settings import RayEngine as RayEngine
+    from gigassl.pipeline.recipe import RecipeOptions as RecipeOptions
+    from gigassl.pipeline.recipe import plan_recipe as plan_recipe
     from gigassl.pipeline.recipe import run_recipe as run_recipe
+    from gigassl.pipeline.report import ReportOptions as ReportOptions
+    from gigassl.pipeline.report import report_page as report_page
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
     from gigassl.pipeline.search import SearchOptions as SearchOptions
@@ -163,6 +167,8 @@ _HOME = {
     "QueryOptions": "gigassl.pipeline.search_query",
     "RayEngine": "gigassl.pipeline.ray_settings",
     "RetrievalOptions": "gigassl.pipeline.search_metrics",
+    "ReportOptions": "gigassl.pipeline.report",
+    "RecipeOptions": "gigassl.pipeline.recipe",
     "RunOptions": "gigassl.pipeline.jobs",
     "SamplingSettings": "gigassl.tiles.pretrain.settings",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
@@ -221,6 +227,7 @@ _HOME = {
     "open_bank": "gigassl.bags.bank",
     "open_slide": "gigassl.slides.reader",
     "open_table": "gigassl.vectors.table",
+    "plan_recipe": "gigassl.pipeline.recipe",
     "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
     "pretrain_tiles": "gigassl.pipeline.pretrain_tiles",
@@ -233,6 +240,7 @@ _HOME = {
     "read_splits": "gigassl.evaluate.split_files",
     "read_tasks": "gigassl.tiles.labelled_tasks",
     "retrieval": "gigassl.pipeline.search_metrics",
+    "report_page": "gigassl.pipeline.report",
     "run_probe": "gigassl.evaluate.probes",
     "run_recipe": "gigassl.pipeline.recipe",
     "screen": "gigassl.pipeline.screen",

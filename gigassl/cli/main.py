@@ -91,6 +91,7 @@ def _register() -> None:
         pretrain_tiles,
         probe,
         probe_tiles,
+        report,
         run,
         screen,
         search,
@@ -123,6 +124,7 @@ def _register() -> None:
             ("inductive", inductive.inductive_command, inductive.EXAMPLE),
             ("compare", compare.compare_command, compare.EXAMPLE),
             ("sites", sites.sites_command, sites.EXAMPLE),
+            ("report", report.report_command, report.EXAMPLE),
         ),
         "Their use": (
             ("fit", fit.fit_command, fit.FIT_EXAMPLE),
