@@ -20,19 +20,13 @@ _NUMBERS = [np.float64, np.float32]
 
 
 class _VectorEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """What the three have in common; parameters are those of ``ProbeSettings``.
-
-    Attributes:
-        probe_: what was learned.
-        chosen_: what was chosen in the training set: "strength", "block_weight".
-        n_features_in_: width of the vectors.
-    """
+    """What the three have in common; parameters are those of ``ProbeSettings``."""
 
     probe_: FittedProbe
 
     @property
     def chosen_(self) -> dict[str, float]:
-        """What was chosen in the training set."""
+        """What was chosen in the training set: "strength", "block_weight"."""
         check_is_fitted(self)
         return dict(self.probe_.chosen)
 
