@@ -16,7 +16,7 @@ from gigassl.report.page.figure import figure, plain_text
 from gigassl.report.page.section import Cell, heading, joined_parts, notes, table
 from gigassl.report.tables import number
 
-SHOWN_AT_FIRST = 3
+SHOWN_AT_FIRST = 2
 """Methods whose lines are seen before a name is clicked."""
 
 

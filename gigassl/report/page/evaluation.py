@@ -99,12 +99,13 @@ def _section(task: str, comparison: Comparison, *, looks: Looks, number: int) ->
         lead=_lead(comparison),
         body=joined_parts([
             _facts(largest[0]),
+            *contaminated(comparison),
             curves or paragraph(_ONE_SIZE),
             heading("Scores"),
             choice("Learned from", sizes),
             *_tests(comparison),
             folded("What these numbers are", notes(list(legend(replace(comparison, notes=()))))),
-            notes(comparison.notes),
+            *_remarks(comparison),
         ]),
     )  # fmt: skip
 
@@ -165,3 +166,30 @@ def _tests(comparison: Comparison) -> list[Markup]:
         return []
     *_, grid = grids(comparison)
     return [folded(f"{grid.title}: tests", table(grid.header, grid.rows))]
+
+
+def contaminated(comparison: Comparison) -> list[Markup]:
+    """Which methods rest on encoders that saw test slides in pretraining, where tables know."""
+    rows = [row for each in comparison.tables for row in each.rows if row.seen]
+    most = {row.method: max(r.seen or 0 for r in rows if r.method == row.method) for row in rows}
+    if not most:
+        return []
+    named = ", ".join(f"{method} ({share:.0%})" for method, share in most.items())
+    said = "Encoders that were pretrained, without labels, on slides that are tested here: "
+    return [Markup('<p class="notice">{}{}.</p>').format(said, named)]
+
+
+def _remarks(comparison: Comparison) -> list[Markup]:
+    """Notes of the comparison; what holds of several training sizes is said once."""
+    said: dict[str, list[str]] = {}
+    for note in comparison.notes:
+        block = next(t.block for t in comparison.tables if note.startswith(f"{t.block.title}: "))
+        said.setdefault(note.removeprefix(f"{block.title}: "), []).append(block.train_size)
+    n_sizes = len({each.block.train_size for each in comparison.tables})
+    lines = [
+        text
+        if len(set(sizes)) == n_sizes
+        else f"train size {', '.join(dict.fromkeys(sizes))}: {text}"
+        for text, sizes in said.items()
+    ]
+    return [folded(f"Notes ({len(lines)})", notes(lines))] if lines else []
