@@ -193,7 +193,8 @@ def _of_file(
     row = _embedded(source, made, table=table, progress=progress)
     versions = other_versions(table.provenance)
     older = ", ".join(f"{name} {old} → {new}" for name, (old, new) in versions.items())
-    mpp = "an unknown resolution" if row.mpp is None else f"{row.mpp:.4g} µm/px ({row.mpp_source})"
+    said_by = row.mpp_source if source.mpp is None else "--slide-mpp"
+    mpp = "an unknown resolution" if row.mpp is None else f"{row.mpp:.4g} µm/px ({said_by})"
     notes = [f"{path.name} was embedded as the table's slides were: {row.n_tiles} tiles, {mpp}"]
     notes += [f"with other versions of {older}"] if older else []
     return Query(
