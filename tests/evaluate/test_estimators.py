@@ -49,7 +49,7 @@ EXPECTED = {
 }
 
 
-@parametrize_with_checks(
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
     [SlideProbe(), SlideProbe(strength=1.0), SlideRegressor(), OfTimes()],
     expected_failed_checks=lambda _estimator: EXPECTED,
 )

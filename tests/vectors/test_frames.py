@@ -90,7 +90,7 @@ def test_anndata_holds_vectors_facts_labels_and_where_they_came_from() -> None:
 
 
 def test_anndata_survives_its_file(tmp_path: Path) -> None:
-    import anndata
+    import anndata  # type: ignore[import-untyped]
 
     found = cohort().to_anndata(labels=labels())
     found.write_h5ad(tmp_path / "v.h5ad")
@@ -107,7 +107,7 @@ def test_scanpy_maps_it(tmp_path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    import scanpy as sc
+    import scanpy as sc  # type: ignore[import-untyped]
 
     found = cohort().to_anndata(labels=labels())
     sc.pp.neighbors(found, use_rep="X_gigassl", n_neighbors=5, metric="cosine", random_state=0)
