@@ -59,20 +59,23 @@ class Race:
         entries = [entry for entry in self.case.entries if entry not in self.failed]
         start = number % len(entries)
         for entry in entries[start:] + entries[:start]:
-            job = self.job(entry)
-            shutil.rmtree(job.out, ignore_errors=True)
-            Path(job.out).mkdir()
-            try:
-                run = run_contender(interpreters[entry.module], entry.module, job=job, cores=cores)
-            except RunFailedError as error:
-                self.failed[entry] = str(error)
-                self.runs.pop(entry, None)
-                print(f"{self.case.name}: {entry.name} left out: {error}", flush=True)
-                continue
-            self.runs.setdefault(entry, []).append(run)
-            line(f"{self.case.name}, round {number + 1}: {entry.name}", run.rate, unit="tiles/s")
+            self.run_entry(entry, python=interpreters[entry.module], cores=cores)
         alone = self.job(self.case.entries[0])
         self.limits.append(limits(interpreters["gigassl"], job=alone, cores=cores))
+
+    def run_entry(self, entry: Entry, *, python: Path, cores: int) -> None:
+        job = self.job(entry)
+        shutil.rmtree(job.out, ignore_errors=True)
+        Path(job.out).mkdir()
+        try:
+            run = run_contender(python, entry.module, job=job, cores=cores)
+        except RunFailedError as error:
+            self.failed[entry] = str(error)
+            self.runs.pop(entry, None)
+            print(f"{self.case.name}: {entry.name} left out: {error}", flush=True)
+            return
+        self.runs.setdefault(entry, []).append(run)
+        line(f"{self.case.name}: {entry.name}", run.rate, unit="tiles/s")
 
     def rows(self) -> list[Row]:
         return [
@@ -107,7 +110,8 @@ def save(races: Sequence[Race], rows: Sequence[Row], out: Path) -> None:
     }  # fmt: skip
     (out / "peers.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
     (out / "peers.md").write_text(as_markdown(rows), encoding="utf-8")
-    draw(rows, out / "peers.png")
+    if rows:
+        draw(rows, out / "peers.png")
 
 
 def race_all(chosen: argparse.Namespace) -> None:

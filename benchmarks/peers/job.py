@@ -1,6 +1,7 @@
 """What every contender is told, and how it answers; runs in its environment, without gigassl."""
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -93,18 +94,25 @@ def answer(prepare: Callable[[Job], Work], *, packages: tuple[str, ...]) -> None
     """
     job = Job(**json.loads(sys.argv[1]))
     work = prepare(job)
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), cpu_seconds()
     found = work()
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, cpu_seconds() - cpu_begin
     for name, tiles in found.items():
         path = Path(job.out) / f"{name}.npz"
         np.savez(path, coords=tiles.coords, features=np.asarray(tiles.features, np.float32))
     told: dict[str, Any] = {
         "work_s": seconds,
+        "work_cpu_s": cpu,
         "tiles": {name: len(tiles.coords) for name, tiles in found.items()},
         "packages": {name: _version_and_licence(name) for name in packages},
     }
     print(f"\n{json.dumps(told)}", flush=True)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the workers that it has seen end."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 
 
 def _version_and_licence(package: str) -> str:

@@ -25,6 +25,7 @@ class Run:
 
     Attributes:
         whole_s, work_s: from its start to its end; without imports and loading the network.
+        work_cpu_s: of all cores, in the work; says more than the clock on a busy machine.
         tiles: by slide.
         rss_mb, pss_mb: peak of the process and its children together; in the second, memory that
             several of them share counts once.
@@ -33,15 +34,25 @@ class Run:
 
     whole_s: float
     work_s: float
+    work_cpu_s: float
     tiles: Mapping[str, int]
     rss_mb: float
     pss_mb: float
     packages: Mapping[str, str]
 
     @property
+    def n_tiles(self) -> int:
+        return sum(self.tiles.values())
+
+    @property
     def rate(self) -> float:
         """Tiles/s of the work."""
-        return sum(self.tiles.values()) / self.work_s
+        return self.n_tiles / self.work_s
+
+    @property
+    def cpu_ms(self) -> float:
+        """Of the work, a tile."""
+        return 1e3 * self.work_cpu_s / self.n_tiles
 
 
 class RunFailedError(RuntimeError):
@@ -69,8 +80,7 @@ def run_contender(python: Path, module: str, *, job: Job, cores: int) -> Run:
         raise RunFailedError(f"{module} ended with {process.returncode}: {text[-2000:]}")
     told = last_json(text)
     return Run(
-        whole_s=whole, work_s=told["work_s"], tiles=told["tiles"], rss_mb=rss / 1e6,
-        pss_mb=pss / 1e6, packages=told["packages"],
+        whole_s=whole, rss_mb=rss / 1e6, pss_mb=pss / 1e6, **told,
     )  # fmt: skip
 
 

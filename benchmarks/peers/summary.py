@@ -20,6 +20,7 @@ class Row:
 
     Attributes:
         rate: least, median and most tiles/s of the work.
+        cpu_ms: median, a tile.
         whole_s: median, with imports and loading the network.
         rss_mb, pss_mb: median peak of the processes together (see ``Run``).
         ours: least, median and most of our rate over this one's, at the same precision, of the same
@@ -31,6 +32,7 @@ class Row:
     name: str
     n_tiles: int
     rate: tuple[float, float, float]
+    cpu_ms: float
     whole_s: float
     rss_mb: float
     pss_mb: float
@@ -51,8 +53,9 @@ def row_of(
     return Row(
         case=case.name,
         name=entry.name,
-        n_tiles=sum(own[0].tiles.values()),
+        n_tiles=own[0].n_tiles,
         rate=spread([run.rate for run in own]),
+        cpu_ms=median(run.cpu_ms for run in own),
         whole_s=median(run.whole_s for run in own),
         rss_mb=median(run.rss_mb for run in own),
         pss_mb=median(run.pss_mb for run in own),
@@ -115,8 +118,8 @@ def is_ours(row: Row) -> bool:
 def as_markdown(rows: Sequence[Row]) -> str:
     """The table of the page."""
     head = (
-        "| case | | tiles | tiles/s (least–most) | gigassl is | start to end, s | RSS, MB "
-        "| PSS, MB | cosine |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| case | | tiles | tiles/s (least–most) | gigassl is | CPU ms a tile | start to end, s "
+        f"| RSS, MB | PSS, MB | cosine |\n|{' --- |' * 10}\n"
     )
     return head + "\n".join(map(_line, rows)) + "\n"
 
@@ -127,5 +130,6 @@ def _line(row: Row) -> str:
     cosine = "" if row.cosine is None else f"{row.cosine[1]:.5f} (least {row.cosine[0]:.5f})"
     return (
         f"| {row.case} | {row.name} | {row.n_tiles:,} | {middle:,.0f} ({least:,.0f}–{most:,.0f}) "
-        f"| {ratio} | {row.whole_s:.1f} | {row.rss_mb:,.0f} | {row.pss_mb:,.0f} | {cosine} |"
+        f"| {ratio} | {row.cpu_ms:.2f} | {row.whole_s:.1f} | {row.rss_mb:,.0f} "
+        f"| {row.pss_mb:,.0f} | {cosine} |"
     )
