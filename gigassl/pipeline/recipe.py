@@ -11,16 +11,14 @@ from typing import Any
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.files import written_whole
 from gigassl.pipeline.output import claimed
-from gigassl.pipeline.recipe_file import (
-    RecipeFile,
-    changed,
-    filled,
-    find_recipe,
-    names_in,
-    read_file,
-    toml_value,
+from gigassl.pipeline.recipe_file import RecipeFile, find_recipe, read_file
+from gigassl.pipeline.recipe_places import (
+    MAIN,
+    belongs,
+    check_places,
+    outputs_of,
+    plain_arguments,
 )
-from gigassl.pipeline.recipe_places import check_places, plain_arguments
 from gigassl.pipeline.recipe_plan import PlannedStep, Planner
 from gigassl.pipeline.recipe_record import (
     RECIPE,
@@ -35,6 +33,14 @@ from gigassl.pipeline.recipe_record import (
 )
 from gigassl.pipeline.recipe_result import RecipePlan, RecipeResult, StepResult
 from gigassl.pipeline.recipe_steps import Step, arguments_of, function_of
+from gigassl.pipeline.recipe_variables import (
+    changed,
+    filled,
+    names_in,
+    texts_in,
+    toml_value,
+    without,
+)
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +171,7 @@ def read_recipe(recipe: Path | str, *, out: Path, options: RecipeOptions | None 
             raise unknown_name("step", name, known=tables)
     variables = {name: value for name, value in options.given.items() if "." not in name}
     values = file.values(variables, out=out)
-    steps = tuple(_step(name, table, values=values, out=out) for name, table in tables.items())
-    return Recipe(file=file, values=values, steps=steps)
+    return Recipe(file=file, values=values, steps=_steps(tables, values=values, out=out))
 
 
 def _checked(recipe: Path | str, out: Path, options: RecipeOptions) -> Recipe:
@@ -209,15 +214,45 @@ def _tables(file: RecipeFile, given: Mapping[str, Any]) -> dict[str, Mapping[str
     return tables
 
 
-def _step(name: str, table: Mapping[str, Any], *, values: Mapping[str, Any], out: Path) -> Step:
-    run = str(table["run"])
-    said = {key: value for key, value in table.items() if key != "run"}
-    lacking = tuple(
-        dict.fromkeys(each for each in names_in(said) if each in values and values[each] is None)
-    )
-    if lacking:
-        return Step(name=name, run=run, arguments={}, lacking=lacking)
-    return Step(name=name, run=run, arguments=arguments_of(run, filled(said, values), out=out))
+def _steps(
+    tables: Mapping[str, Mapping[str, Any]], *, values: Mapping[str, Any], out: Path
+) -> tuple[Step, ...]:
+    """The steps, each with its arguments; those that lack a variable, or such a step, with that."""
+    found: list[Step] = []
+    for name, table in tables.items():
+        run = str(table["run"])
+        absent = _Absent(values, [step for step in found if step.lacking], out=out)
+        said = without({key: part for key, part in table.items() if key != "run"}, absent)
+        lacking = tuple(dict.fromkeys(each for text in texts_in(said) for each in absent.of(text)))
+        if lacking:  # only where it would have written matters still
+            said = {key: said[key] for key in MAIN if key in said}
+            arguments = {key: out / str(filled(said[key], values)) for key in said}
+        else:
+            arguments = arguments_of(run, filled(said, values), out=out)
+        found.append(Step(name=name, run=run, arguments=arguments, lacking=lacking))
+    return tuple(found)
+
+
+class _Absent:
+    """What is not there in this run: variables that were not given, outputs of steps left out."""
+
+    def __init__(self, values: Mapping[str, Any], left_out: Sequence[Step], *, out: Path) -> None:
+        self._values, self._left_out, self._out = values, left_out, out
+
+    def __call__(self, text: str) -> bool:
+        """Whether a text names something that is not there."""
+        return bool(self.of(text))
+
+    def of(self, text: str) -> tuple[str, ...]:
+        """The variables that lack for what a text names."""
+        names = tuple(each for each in names_in(text) if self._values.get(each, "") is None)
+        if names:
+            return names
+        path = self._out / str(filled(text, self._values)).rpartition("=")[2]
+        for step in self._left_out:
+            if any(belongs(path, output) for output in outputs_of(step)):
+                return step.lacking
+        return ()
 
 
 def _announced(planned: PlannedStep) -> str:

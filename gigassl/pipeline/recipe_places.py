@@ -10,8 +10,10 @@ from gigassl.errors import SettingsError
 from gigassl.pipeline.recipe_steps import Step
 from gigassl.slides.cohort import read_cohort
 
-_MAIN = ("out", "folder")
-_WRITTEN = {*_MAIN, "keep_bags", "overviews"}
+MAIN = ("out", "folder")
+"""Arguments that name a step's main output."""
+
+_WRITTEN = {*MAIN, "keep_bags", "overviews"}
 """Arguments and fields that name what is written."""
 
 _NO_MATTER = {
@@ -54,7 +56,7 @@ def shortened(text: str, *, out: Path) -> str:
 def outputs_of(step: Step) -> list[Path]:
     """What a step writes: its main output first; beside each lie files whose names it begins."""
     found = {name: value for name, value in _leaves(step.arguments) if name in _WRITTEN}
-    return [Path(found[name]) for name in sorted(found, key=lambda n: n not in _MAIN)]
+    return [Path(found[name]) for name in sorted(found, key=lambda n: n not in MAIN)]
 
 
 def belongs(path: Path, output: Path) -> bool:

@@ -77,8 +77,7 @@ class Planner:
         self, out: Path, *, begin_at: str | None, only: Sequence[str] | None, ahead: bool
     ) -> None:
         self._out, self._begin_at, self._only, self._ahead = out, begin_at, only, ahead
-        self._due, self._left_out = list[Step](), list[Step]()
-        self._forced = False
+        self._due, self._forced = list[Step](), False
 
     def decide(self, step: Step) -> PlannedStep:
         """What becomes of the next step.
@@ -89,12 +88,11 @@ class Planner:
         self._forced = self._forced or step.name == self._begin_at
         if self._only is not None and step.name not in self._only:
             return PlannedStep(step=step, state="not asked for")
-        why = self._lacks(step)
-        if why:
-            self._left_out.append(step)
+        if step.lacking:
+            why = f"{', '.join(step.lacking)} not given"
             return PlannedStep(step=step, state="left out", why=why)
         found = verdict(step, out=self._out, forced=self._forced)
-        first = self._depends(step, self._due) if self._ahead else None
+        first = self._depends(step) if self._ahead else None
         if found.due or first is not None:
             self._due.append(step)
             after = "" if first is None else f"after {first.name}, if that changes anything"
@@ -102,16 +100,10 @@ class Planner:
             return PlannedStep(step=step, state="due", why=why, removes=found.removes)
         return PlannedStep(step=step, state="up to date")
 
-    def _lacks(self, step: Step) -> str:
-        if step.lacking:
-            return f"{', '.join(step.lacking)} not given"
-        needed = self._depends(step, self._left_out)
-        return "" if needed is None else f"it needs {needed.name}"
-
-    def _depends(self, step: Step, earlier: Sequence[Step]) -> Step | None:
-        """The first of some earlier steps whose output a step reads."""
+    def _depends(self, step: Step) -> Step | None:
+        """The first of the steps that are due whose output a step reads."""
         inputs = inputs_of(step, out=self._out)
-        for each in earlier:
+        for each in self._due:
             for output in outputs_of(each):
                 if any(belongs(path, output) for path in inputs):
                     return each

@@ -56,6 +56,7 @@ STEPS: Mapping[str, StepKind] = {
     "pretrain_tiles": StepKind(module=_ADAPTED, anew="inputs"),
     "probe": StepKind(module=_MADE.format("probe"), by_version=True),
     "probe_tiles": StepKind(module=_MADE.format("probe_tiles"), by_version=True),
+    "report_page": StepKind(module=_MADE.format("report"), by_version=True),
     "screen": StepKind(module=_MADE.format("screen"), by_version=True),
     "sites": StepKind(module=_MADE.format("sites"), by_version=True),
     "synth_needles": StepKind(module=_MADE.format("synth_needles"), anew="settings"),
