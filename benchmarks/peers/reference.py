@@ -49,6 +49,7 @@ def area_read(slide: OpenSlide, corner: np.ndarray, *, side: int, tile_px: int) 
 
 def cosines(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Of each row with the same row of the other."""
+    found, expected = found.astype(np.float64), expected.astype(np.float64)
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     return np.asarray((found * expected).sum(axis=1) / lengths)
 
