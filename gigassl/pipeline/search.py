@@ -14,12 +14,12 @@ from gigassl.pipeline.search_columns import SearchColumns, search_columns
 from gigassl.pipeline.search_query import Query, QueryOptions, read_query
 from gigassl.pipeline.search_result import (
     HIT_SUFFIXES,
+    SHEET_SUFFIXES,
     Hit,
     SearchResult,
     refuse_suffix,
     save_hits,
 )
-from gigassl.pipeline.search_sheet import SHEET_SUFFIXES, save_sheet
 from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.vectors.search import Searcher
 from gigassl.vectors.table import SlideTable, open_table
@@ -141,6 +141,8 @@ def _kept(
             save_hits(result, result.out)
     if result.sheet is None or slides is None:
         return result
+    from gigassl.pipeline.search_sheet import save_sheet
+
     with claimed(result.sheet):
         failures = save_sheet(result, query, result.sheet, slides=slides, progress=progress)
     return replace(result, failures=failures)

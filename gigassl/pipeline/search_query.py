@@ -1,32 +1,23 @@
 """What is searched for: a slide of the table, a new slide file, or a vector."""
 
 from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from gigassl.errors import GigasslError, SettingsError, SlideError, unknown_name
+from gigassl.errors import SettingsError, unknown_name
 from gigassl.pipeline.progress import Progress
-from gigassl.pipeline.rows import slide_row
-from gigassl.pipeline.verify_settings import (
-    Given,
-    Rebuilt,
-    VerifyOptions,
-    other_versions,
-    rebuilt,
-)
-from gigassl.slides.cohort import CohortSlide, is_bag, read_cohort
-from gigassl.slides.reader import open_slide
-from gigassl.tiles.engine import TileEncoder
+from gigassl.slides.cohort import CohortSlide
 from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.pooling import l2_normalised
-from gigassl.vectors.row import SlideRow
-from gigassl.vectors.slide_model import SlideModel
 from gigassl.vectors.table import SlideTable, open_table
+
+if TYPE_CHECKING:
+    import gigassl.tiles.engine
+    import gigassl.vectors.slide_model
 
 # settings that only say of which slides a table is, or what was done where these say nothing
 _HARMLESS = ("tiles.default_mpp", "tiles.external_masks")
@@ -46,8 +37,8 @@ class QueryOptions:
     """
 
     slide_mpp: float | None = None
-    encoder: TileEncoder | str | None = None
-    slide_encoder: SlideModel | str | None = None
+    encoder: "gigassl.tiles.engine.TileEncoder | str | None" = None
+    slide_encoder: "gigassl.vectors.slide_model.SlideModel | str | None" = None
     device: str = "auto"
     workers: int | None = None
     masks: Path | None = None
@@ -73,7 +64,7 @@ class Query:
     patient_id: str | None = None
     row: int | None = None
     source: CohortSlide | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def read_query(
@@ -102,7 +93,10 @@ def read_query(
         return _bare(Path(query).name, _vector_of_file(Path(query)), table)
     if not Path(query).is_file():
         raise _nothing(query, names)
-    return _of_file(Path(query), table, options=options, progress=progress)
+    # what embeds slides takes seconds to load
+    from gigassl.pipeline.search_new_slide import embedded_query
+
+    return embedded_query(Path(query), table, options=options, progress=progress)
 
 
 def _of_row(table: SlideTable, row: int) -> Query:
@@ -168,61 +162,3 @@ def _compared_settings(
     if any(name.split(".")[0].endswith("encoder") for name in differing):
         raise SettingsError(f"the vectors of {path} are of other encoders ({said})")
     return (f"the query was made with other settings ({said})",) if said else ()
-
-
-def _of_file(
-    path: Path, table: SlideTable, *, options: QueryOptions, progress: Progress
-) -> Query:  # fmt: skip
-    slides = read_cohort(path).slides
-    if len(slides) != 1:
-        raise SettingsError(f"{path} names {len(slides)} slides; give one slide file")
-    source = _with_mpp(slides[0], options.slide_mpp)
-    given = Given(
-        encoder=options.encoder, slide_encoder=options.slide_encoder,
-        options=VerifyOptions(
-            device=options.device, workers=options.workers, masks=options.masks
-        ),
-    )  # fmt: skip
-    made = rebuilt(table, [source], given=given)
-    if made.changed:
-        said = "; ".join(f"{name}: {old} → {new}" for name, (old, new) in made.changed.items())
-        raise SettingsError(
-            f"{path.name} cannot be embedded as the table's slides were ({said}), so that their "
-            "similarity would mean nothing"
-        )
-    row = _embedded(source, made, table=table, progress=progress)
-    versions = other_versions(table.provenance)
-    older = ", ".join(f"{name} {old} → {new}" for name, (old, new) in versions.items())
-    said_by = row.mpp_source if source.mpp is None else "--slide-mpp"
-    mpp = "an unknown resolution" if row.mpp is None else f"{row.mpp:.4g} µm/px ({said_by})"
-    notes = [f"{path.name} was embedded as the table's slides were: {row.n_tiles} tiles, {mpp}"]
-    notes += [f"with other versions of {older}"] if older else []
-    return Query(
-        name=path.name, vector=row.embedding, slide_id=row.slide_id, patient_id=row.patient_id,
-        source=source, notes=tuple(notes),
-    )  # fmt: skip
-
-
-def _with_mpp(source: CohortSlide, slide_mpp: float | None) -> CohortSlide:
-    """The source with the user's µm/px, if its own file does not say it."""
-    if slide_mpp is None or is_bag(source.path):
-        return source
-    with open_slide(source.path, default_mpp=slide_mpp) as slide:
-        silent = slide.mpp_source == "option"
-    return replace(source, mpp=slide_mpp) if silent else source
-
-
-def _embedded(
-    source: CohortSlide, made: Rebuilt, *, table: SlideTable, progress: Progress
-) -> SlideRow:
-    progress.started(1)
-    with closing(made.job.outcomes([source], progress=progress)) as outcomes:
-        for outcome in outcomes:
-            if outcome.bag is None:
-                break
-            return slide_row(
-                source, outcome.bag, encoding=made.encoding, settings_digest=table.settings_digest
-            )
-    why = SlideError("no features came back", stage="encode")
-    failure = outcome.failure or why
-    raise GigasslError(f"{source.path}: {failure}") from failure

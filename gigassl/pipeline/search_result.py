@@ -15,7 +15,7 @@ from gigassl.pipeline.failures import Failure
 from gigassl.pipeline.search_columns import Cell
 from gigassl.report.tables import MISSING, Grid, grid_as_text
 
-HIT_SUFFIXES = (".csv", ".parquet")
+HIT_SUFFIXES, SHEET_SUFFIXES = (".csv", ".parquet"), (".png", ".html")
 
 
 @dataclass(frozen=True, kw_only=True)

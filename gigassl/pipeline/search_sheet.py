@@ -16,7 +16,6 @@ from gigassl.report.contact_sheet import PICTURE_PX, Card, save_contact_sheet
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag
 from gigassl.slides.reader import open_slide
 
-SHEET_SUFFIXES = (".png", ".html")
 _ANY_MPP = 1.0  # a picture of the whole slide needs none
 
 

@@ -119,7 +119,8 @@ def test_a_new_slide_is_embedded_as_the_table_was(slides: Path, tmp_path: Path, 
     done = run("search", table, "beta", "--slides", slides_copy, "--sheet", tmp_path / "near.png")
     assert done.code == 1, "slides without a picture are named"
     assert "gamma: no picture on the sheet: no file of that name in the slides" in done.out
-    assert Image.open(tmp_path / "near.png").size[0] > 900
+    with Image.open(tmp_path / "near.png") as picture:
+        assert picture.size[0] > 900
 
 
 def test_metrics_of_classes_that_are_in_the_vectors(cohort: Path, run: Run) -> None:
