@@ -13,10 +13,10 @@ def names_of(layer: str) -> Sequence[str]:
 
 
 def directives(layer: str) -> str:
-    """One heading and one mkdocstrings block for each public name of a layer."""
+    """One mkdocstrings block for each public name of a layer, under the name that users import."""
     return "\n".join(
-        f"## gigassl.{name} {{ #gigassl.{name} data-toc-label='{name}' }}\n\n"
         f"::: {gigassl._HOME[name]}.{name}\n"
+        f"    options:\n      heading: gigassl.{name}\n      toc_label: {name}\n"
         for name in names_of(layer)
     )
 

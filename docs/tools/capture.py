@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from PIL import Image
 
 from docs.tools.world import PREPARATIONS
 
 DOCS = Path(__file__).resolve().parents[1]
 EXAMPLES = DOCS / "examples"
+_WIDEST_PX = 900
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +31,13 @@ class Example:
         commands: shell lines, shown as they are.
         before: what is laid ready, a name in ``PREPARATIONS``; not shown.
         exit_code: what the last command ends with.
+        pictures: name in ``docs/images`` → picture that the commands made, which is kept, smaller.
     """
 
     commands: Sequence[str]
     before: str = ""
     exit_code: int = 0
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_examples() -> Mapping[str, Example]:
@@ -64,6 +69,15 @@ def run_example(example: Example, world: Path) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
+def keep_pictures(example: Example, world: Path) -> None:
+    """Copies the pictures of an example, no wider than a page."""
+    for name, made in example.pictures.items():
+        with Image.open(world / made) as picture:
+            small = picture.convert("RGB")
+            small.thumbnail((_WIDEST_PX, _WIDEST_PX))
+            small.save(DOCS / "images" / name, quality=80, optimize=True)
+
+
 def main() -> None:
     """Captures all examples, or those named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -79,6 +93,7 @@ def main() -> None:
         if example.before:
             PREPARATIONS[example.before](world)
         (EXAMPLES / f"{name}.txt").write_text(run_example(example, world), encoding="utf-8")
+        keep_pictures(example, world)
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
 

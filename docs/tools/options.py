@@ -87,4 +87,4 @@ def _default(parameter: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("|", "&#124;").replace("<", "&lt;")

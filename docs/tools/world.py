@@ -22,7 +22,7 @@ def clinical(world: Path) -> None:
     for slide in slides:
         if slide["patient_id"] not in drawn:
             drawn[slide["patient_id"]] = {
-                "hospital": "AB"[int(generator.integers(2))],
+                "hospital": "ABCDEF"[int(generator.integers(6))],
                 "age": int(generator.integers(40, 85)),
                 **{f"mut_{i}": int(generator.integers(2)) for i in range(1, 7)},
             }
@@ -37,8 +37,9 @@ def clinical(world: Path) -> None:
 
 
 def other_cohort(world: Path) -> None:
-    """``other/``: twelve slides of another cohort."""
-    make_cohort(world / "other", n_slides=12, seed=1)
+    """``other/``: eight slides of another cohort."""
+    if not (world / "other" / "cohort.csv").exists():
+        make_cohort(world / "other", n_slides=8, seed=1, side_px=1792)
 
 
 def patches(world: Path) -> None:
