@@ -46,7 +46,7 @@ def _figure(comparison: Comparison, panel: Panel, *, looks: Looks) -> Markup:
 
 
 def _traces(curve: Curve, look: Look, *, metric: str) -> Iterator[Trace]:
-    group = {"legendgroup": curve.name}
+    group = {"legendgroup": plain_text(curve.name)}
     known = ~np.isnan(curve.value)
     banded = known & ~np.isnan(curve.low)
     n, low, high = curve.n_train[banded], curve.low[banded], curve.high[banded]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 from markupsafe import Markup
-from scipy.stats import CensoredData, ecdf
 
 from gigassl.evaluate.blocks import Block, Said
+from gigassl.evaluate.kaplan_meier import kaplan_meier
 from gigassl.evaluate.scores import BlockScores
 from gigassl.report.page.evaluation_parts import BELOW, MARGIN, choice
 from gigassl.report.page.figure import COLOURS, figure
@@ -96,29 +96,28 @@ def _steps(
     time, event = patients.time[chosen], patients.event[chosen]
     if not len(time):
         return
-    survival = ecdf(CensoredData.right_censored(time, ~event)).sf
-    x = np.r_[0.0, survival.quantiles]
-    y = np.r_[1.0, survival.probabilities]
-    step = {"shape": "hv", "color": colour}
-    if event.any() and len(time) > 1:
-        inside = survival.confidence_interval(confidence_level=0.95, method="log-log")
-        # before the first event, and after the last patient, the formula has no value
-        low, high = (np.r_[1.0, bound.probabilities] for bound in (inside.low, inside.high))
-        known = np.isfinite(low) & np.isfinite(high)
-        base = {"x": x[known], "mode": "lines", "hoverinfo": "skip", "showlegend": False,
-                "legendgroup": name}  # fmt: skip
-        yield {**base, "y": low[known], "line": {**step, "width": 0}}
-        yield {**base, "y": high[known], "line": {**step, "width": 0}, "fill": "tonexty",
-               "fillcolor": _faint(colour)}  # fmt: skip
+    survival = kaplan_meier(time, event)
+    known = np.isfinite(survival.low)
+    step, group = {"shape": "hv", "color": colour}, {"legendgroup": name}
+    band = {"x": survival.time[known], "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    edge = {"line": {**step, "width": 0}, **group}
+    yield {**band, "y": survival.low[known], **edge}
     yield {
-        "x": x, "y": y, "mode": "lines", "line": {**step, "width": 2.4}, "legendgroup": name,
+        **band,
+        "y": survival.high[known],
+        "fill": "tonexty",
+        "fillcolor": _faint(colour),
+        **edge,
+    }
+    yield {
+        "x": survival.time, "y": survival.share, "mode": "lines", "line": {**step, "width": 2.4},
         "name": f"{name} ({len(time)} patients, {int(event.sum())} events)",
-        "hovertemplate": f"{name}<br>time %{{x:.4g}}: %{{y:.1%}}<extra></extra>",
+        "hovertemplate": f"{name}<br>time %{{x:.4g}}: %{{y:.1%}}<extra></extra>", **group,
     }  # fmt: skip
     yield {
-        "x": time[~event], "y": survival.evaluate(time[~event]), "mode": "markers",
+        "x": time[~event], "y": survival.at(time[~event]), "mode": "markers",
         "marker": {"symbol": "line-ns-open", "size": 8, "color": colour}, "hoverinfo": "skip",
-        "showlegend": False, "legendgroup": name,
+        "showlegend": False, **group,
     }  # fmt: skip
 
 

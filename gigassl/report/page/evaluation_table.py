@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from markupsafe import Markup
@@ -107,7 +108,7 @@ def _main_columns(
 def _delta_columns(rows: Sequence[MethodScores]) -> list[Column]:
     shown = {control for row in rows for control in row.deltas}
     return [
-        (title, lambda row, control=control: _delta(row, control))
+        (title, partial(_delta, control=control))
         for control, title in DELTA_TITLES.items()
         if control in shown
     ]
@@ -149,7 +150,7 @@ def _pooled(row: MethodScores, metric: Metric) -> str:
     return number(score.pooled) + ("" if math.isnan(score.pooled_low) else f" ({inside})")
 
 
-def _delta(row: MethodScores, control: str) -> str | None:
+def _delta(row: MethodScores, *, control: str) -> str | None:
     delta = row.deltas.get(control)
     if delta is None:
         return None
