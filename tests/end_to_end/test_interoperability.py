@@ -9,10 +9,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 
+import gigassl
 from gigassl.bags.bag import Bag, open_bag, save_bag
 from gigassl.bags.info import BagInfo
 from gigassl.errors import SettingsError, SlideError
@@ -20,7 +23,7 @@ from gigassl.evaluate.estimators import SlideProbe
 from gigassl.pipeline.bag_encoder import BagEncoder
 from gigassl.vectors.pooling import l2_normalised
 from gigassl.vectors.row import SlideRow
-from gigassl.vectors.table import open_table, save_table, table_from_rows
+from gigassl.vectors.table import SlideTable, open_table, save_table, table_from_rows
 from tests.end_to_end.conftest import Run
 from tests.shared_data import REPO_ROOT
 
@@ -208,12 +211,7 @@ def test_the_scikit_learn_blocks_of_the_docs_run(
         bag = replace(bag, features=features.astype(np.float16),
                       coords=np.arange(12, dtype=np.int64).reshape(6, 2) * 224)  # fmt: skip
         save_bag(bag, tmp_path / "bags" / f"s{number:02}.h5")
-        vector = l2_normalised(features.mean(axis=0))
-        rows.append(SlideRow(
-            slide_id=f"s{number:02}", patient_id=f"p{number // 2}", file="", embedding=vector,
-            n_tiles=6, mpp=0.5, mpp_source="file", effective_mpp=0.5, width_l0=9, height_l0=9,
-            slide_digest="", settings_digest="b",
-        ))  # fmt: skip
+        rows.append(row_of(number, l2_normalised(features.mean(axis=0))))
     save_table(table_from_rows(rows, provenance={}), tmp_path / "vectors.parquet")
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {"labels": labels}
@@ -222,6 +220,54 @@ def test_the_scikit_learn_blocks_of_the_docs_run(
     assert found["scores"].mean() > 0.9
     paths = sorted((tmp_path / "bags").glob("*.h5"))
     assert (found["model"].predict(paths) == labels).mean() > 0.9
+    choices = {"bagencoder__slide_encoder": ["max", "mean"], "slideprobe__method": ["prototype"]}
+    search = GridSearchCV(found["model"], choices, cv=GroupKFold(4))
+    search.fit(paths, labels, groups=found["patients"])
+    assert search.best_params_["bagencoder__slide_encoder"] == "mean"
+    assert search.cv_results_["mean_test_score"].max() > 0.9
+
+
+def test_an_estimator_on_the_splits_of_a_probe_predicts_what_the_probe_did(
+    run: Run, tmp_path: Path
+) -> None:
+    table, labels = some_table(dim=5)
+    save_table(table, tmp_path / "v.parquet")
+    lines = [f"{name},{label}" for name, label in zip(table.slide_ids, labels, strict=True)]
+    (tmp_path / "l.csv").write_text("\n".join(["slide_id,kind", *lines]))
+    done = run("probe", tmp_path / "v.parquet", "--labels", tmp_path / "l.csv", "--target", "kind",
+               "-o", tmp_path / "p.parquet")  # fmt: skip
+    assert done.code == 0, done.err
+    said = pq.read_table(tmp_path / "p.parquet").to_pandas()
+    said = said[said["method"] == "v · logistic"]
+    patients, names = np.array(table.patient_ids), np.array(table.slide_ids)
+    assert sorted(said["slide_id"]) == table.slide_ids
+    for _, rows in said.groupby("fold"):
+        tested = np.isin(names, rows["slide_id"])
+        probe = gigassl.SlideProbe().fit(
+            table.embeddings[~tested], np.array(labels)[~tested], groups=patients[~tested]
+        )
+        wanted = rows.set_index("slide_id").loc[names[tested], ["p_a", "p_b"]].to_numpy()
+        found = probe.predict_proba(table.embeddings[tested])
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def some_table(*, dim: int) -> tuple[SlideTable, list[str]]:
+    """Forty slides of twenty patients, and labels that the vectors hint at."""
+    rng = np.random.default_rng(1)
+    labels = ["ab"[number // 2 % 2] for number in range(40)]
+    rows = [
+        row_of(number, l2_normalised(rng.normal(size=dim) + (np.arange(dim) == 0) * (label == "b")))
+        for number, label in enumerate(labels)
+    ]
+    return table_from_rows(rows, provenance={}), labels
+
+
+def row_of(number: int, vector: np.ndarray) -> SlideRow:
+    return SlideRow(
+        slide_id=f"s{number:02}", patient_id=f"p{number // 2}", patient_rule="column", file="",
+        embedding=vector, n_tiles=6, mpp=0.5, mpp_source="file", effective_mpp=0.5, width_l0=9,
+        height_l0=9, slide_digest="", settings_digest="b",
+    )  # fmt: skip
 
 
 def test_bags_that_cannot_be_encoded_are_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -141,6 +142,10 @@ def test_groups_reach_it_through_scikit_learns_tools() -> None:
     through = cross_val_score(piped, x, y, params={"slideprobe__groups": groups}, **alike)
     # it standardises itself, so that a scaler before it changes nothing
     np.testing.assert_allclose(through, scores, atol=1e-9)
+    with config_context(enable_metadata_routing=True):  # the newer way to say it
+        asks = SlideProbe().set_fit_request(groups=True)
+        routed = cross_val_score(asks, x, y, params={"groups": groups}, cv=GroupKFold(4))
+    np.testing.assert_array_equal(routed, scores)
     said = cross_val_predict(
         SlideProbe(strength=1.0), x, y, method="predict_proba", groups=groups, cv=GroupKFold(4)
     )
