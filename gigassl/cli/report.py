@@ -39,6 +39,13 @@ def report_command(
             "again for more.", rich_help_panel=SHOWN, show_default="none",
         ),
     ] = None,
+    explanations: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of `gigassl explain`; again for other systems, side by side.",
+            rich_help_panel=SHOWN, show_default="none",
+        ),
+    ] = None,
     slides: Annotated[
         Path | None,
         typer.Option(
@@ -94,7 +101,7 @@ def report_command(
 
     options = ReportOptions(
         labels=tuple(labels or ()), slide_table=slide_table, predictions=tuple(predictions or ()),
-        slides=slides, target=target, site_columns=tuple(site_column or ()), title=title,
+        explanations=tuple(explanations or ()), slides=slides, target=target, site_columns=tuple(site_column or ()), title=title,
         umap=umap, inline_thumbnails=inline_thumbnails, seed=seed, workers=workers,
     )  # fmt: skip
     with Reporter(what="thumbnails") as progress:

@@ -31,6 +31,7 @@ from gigassl.report.page.batches import batches_section
 from gigassl.report.page.cohort import cohort_section, failures_section, provenance_section
 from gigassl.report.page.columns import Column, by_name, distinct
 from gigassl.report.page.evaluation import evaluation_sections
+from gigassl.report.page.explanations import explanation_sections
 from gigassl.report.page.figure import needs
 from gigassl.report.page.frame import page
 from gigassl.report.page.outliers import outliers_section
@@ -52,6 +53,7 @@ class ReportOptions:
         labels: tables of labels; each of their columns can colour the map.
         slide_table: which slides a patient has, for labels of patients.
         predictions: tables of predictions, as ``gigassl compare`` takes them.
+        explanations: folders of ``gigassl explain``, one a system.
         slides: folder or CSV of the slides, for thumbnails.
         target: column that colours the map at first, and whose classes the robustness index takes.
         site_columns: columns of the labels that name site, scanner or batch; without them the site
@@ -69,6 +71,7 @@ class ReportOptions:
     labels: tuple[Path, ...] = ()
     slide_table: Path | None = None
     predictions: tuple[str, ...] = ()
+    explanations: tuple[Path, ...] = ()
     slides: Path | None = None
     target: str | None = None
     site_columns: tuple[str, ...] = ()
@@ -176,6 +179,7 @@ def _sections(cohort: _Cohort, options: ReportOptions) -> list[Section]:
         cohort_section(table, more=_facts(table), remarks=cohort.notes),
         _map(cohort, options),
         *evaluation_sections(cohort.predictions),
+        *explanation_sections(options.explanations),
         outliers_section(table.slide_ids, near=cohort.near, spread=_spread(table)),
         _batches(cohort, options),
         _failures(cohort),

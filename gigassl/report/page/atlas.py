@@ -65,6 +65,7 @@ def atlas_section(
         "similar": similar.ravel(),
         "steps": _SIMILARITY_STEPS,
         "folder": pictures.folder,
+        "pictured": pictures.count > 0,
     }
     body = rendered(
         "atlas.html",

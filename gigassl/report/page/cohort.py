@@ -78,7 +78,7 @@ def histogram(values: Float[np.ndarray, " some"], *, title: str, alt: str) -> Ma
         "bargap": 0.08,
         "margin": {"t": 12, "r": 12, "l": 60, "b": 50},
     }
-    return figure([bars], layout=layout, alt=alt, height_px=250)
+    return figure([bars], layout=layout, alt=alt, height_px=220)
 
 
 def _resolutions(slides: SlideTable) -> Markup:
@@ -123,7 +123,8 @@ def failures_section(failures: Sequence[Mapping[str, str]], *, listed_in: str) -
     parts = [summary, folded(f"The slides ({len(failures):,})", table(names, rows))]
     if len(failures) > _MOST_LISTED:
         parts.append(paragraph(f"The first {_MOST_LISTED}; all are listed in {listed_in}."))
-    lead = f"{len(failures):,} slides could not be used, and are in nothing below."
+    n = len(failures)
+    lead = f"{n:,} {'slide' if n == 1 else 'slides'} could not be used."
     return Section(anchor="failures", title="Failures", lead=lead, body=joined_parts(parts))
 
 

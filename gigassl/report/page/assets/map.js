@@ -11,6 +11,7 @@
     "#a98f2f", "#7a8794", "#b3697a", "#6f9e3f", "#d9a5c7"];
   const RAMP = [[0, "#3b2f73"], [0.25, "#3f6a9c"], [0.5, "#3aa08c"], [0.75, "#9cc553"], [1, "#f4d94a"]];
   const MANY = 2000;
+  document.documentElement.classList.toggle("no-pictures", !data.pictured);
   let pictures = null;
   let map = 0, column = byName.get(data.first) || null, kept = null, chosen = -1;
 
@@ -157,8 +158,7 @@
     const top = element("div", "chosen");
     top.append(shot(row), element("h3", "", data.ids[row]));
     const list = element("dl");
-    const facts = [["patient", data.patients[row]],
-      ...data.columns.map((col) => [col.name, textOf(col, row)])];
+    const facts = data.columns.map((col) => [col.name, textOf(col, row)]);
     for (const [name, value] of facts) {
       if (value) list.append(element("dt", "", name), element("dd", "", value));
     }

@@ -42,6 +42,7 @@ const gigassl = (() => {
       autosize: true, paper_bgcolor: clear, plot_bgcolor: clear,
       margin: { l: 60, r: 20, t: 40, b: 52 },
       hoverlabel: { bgcolor: surface, bordercolor: line, font: { color: text } },
+      modebar: { bgcolor: clear, color: muted, activecolor: colour("--accent") },
       legend: { orientation: "h", y: -0.2, font: { color: text } },
       ...resolved(layout),
     };
