@@ -13,7 +13,7 @@ import gigassl
 from docs.tools.api import LAYERS, names_of
 from docs.tools.capture import EXAMPLES, read_examples
 from docs.tools.doctests import fenced
-from docs.tools.hooks import filled, notebook_markdown
+from docs.tools.hooks import filled, lists_apart, notebook_markdown
 from docs.tools.options import commands, flags, option_tables
 from gigassl.bags.bank_info import FILES
 from gigassl.bags.info import BagInfo, attributes_from_info
@@ -141,6 +141,12 @@ def test_doctests_become_code_and_other_text_stays() -> None:
     text = "One.\n\n>>> f(1)\n[2, 3]\n\nMore > less.\n"
     assert fenced(text) == "One.\n\n```pycon\n>>> f(1)\n[2, 3]\n```\n\nMore > less."
     assert fenced("No doctest.") == "No doctest."
+
+
+def test_lists_stand_apart_from_the_text_before_them() -> None:
+    assert lists_apart("Such as:\n- a\n  b\n- c\n1. d\n") == "Such as:\n\n- a\n  b\n- c\n1. d\n"
+    code = "```\nx\n- a\n```\n"
+    assert lists_apart(code) == code
 
 
 def test_a_notebook_becomes_a_page(tmp_path: Path) -> None:

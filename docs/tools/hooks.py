@@ -23,10 +23,26 @@ from docs.tools.options import commands, option_tables
 
 _ASKED = re.compile(r"^<!-- (options|example|api) (.+?) -->$", flags=re.MULTILINE)
 
+_ITEM = re.compile(r"(?:-|\d+\.) ")
+_IN_LIST = re.compile(r"(?:-|\d+\.) |\s")
+
 
 def filled(markdown: str) -> str:
     """A page's text with everything that it asks for."""
     return _ASKED.sub(lambda asked: _answer(asked[1], asked[2]), markdown)
+
+
+def lists_apart(markdown: str) -> str:
+    """The text with an empty line before each list, as GitHub does without and mkdocs does not."""
+    lines: list[str] = []
+    code = False
+    for line in markdown.splitlines():
+        code ^= line.lstrip().startswith("```")
+        before = lines[-1] if lines else ""
+        if not code and _ITEM.match(line) and before.strip() and not _IN_LIST.match(before):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def _answer(what: str, name: str) -> str:
@@ -72,6 +88,6 @@ def on_page_markdown(markdown: str, **_: object) -> str:
         PluginError: a page asks for a command, example or layer that does not exist.
     """
     try:
-        return filled(markdown)
+        return lists_apart(filled(markdown))
     except (KeyError, OSError) as error:
         raise PluginError(f"a page asks for what does not exist: {error}") from error
