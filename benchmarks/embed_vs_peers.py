@@ -6,11 +6,12 @@
 
 Every run is a process of its own, in the peer's own environment, that prints what it found; in each
 round all contenders run, in an order that moves on. Work is timed from the open call to features
-in hand; the time from start to end holds imports and loading the network too. Peers find tissue in
-their own way, so tiles/s are compared, and the features are checked at each one's own corners
-against OpenSlide's pixels through the same network in fp32. Waiting threads are told not to spin
-(OMP_WAIT_POLICY), for all alike. Writes DIR/peers.json, .md and .png. The peers are programs
-started beside ours; nothing of theirs is imported.
+in hand, after a first small slide; the time from start to end holds imports and loading too. Peers
+find tissue in their own way, so tiles/s are compared, and the features are checked at each one's
+own corners against OpenSlide's pixels through the same network in fp32. Waiting threads are told
+not to spin (OMP_WAIT_POLICY), for all alike. Writes DIR/peers.json, .md and .png; DIR/work keeps
+the slides for the next time. The peers are programs started beside ours; nothing of theirs is
+imported.
 """
 
 import os
@@ -25,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.peers.cases import CASES, Case, Entry, save_checkpoint, save_slides
+from benchmarks.peers.cases import CASES, Case, Entry, save_checkpoint, save_first, save_slides
 from benchmarks.peers.drawing import draw
 from benchmarks.peers.install import install, pythons
 from benchmarks.peers.job import Job
@@ -42,6 +43,7 @@ class Race:
     case: Case
     work: Path
     slides: Mapping[str, str]
+    first: Path
     runs: dict[Entry, list[Run]] = field(default_factory=dict)
     limits: list[Mapping[str, float]] = field(default_factory=list)
     failed: dict[Entry, str] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Race:
     def job(self, entry: Entry) -> Job:
         out = self.work / f"{self.case.name}-{entry.name.replace(', ', '-')}"
         return Job(
-            slides=self.slides, tile_px=self.case.tile_px, mpp=self.case.mpp,
+            slides=self.slides, first=str(self.first), tile_px=self.case.tile_px, mpp=self.case.mpp,
             network=self.case.network, workers=2, precision=entry.precision,
             checkpoint=str(self.work / f"{self.case.network}.safetensors"), out=str(out),
         )  # fmt: skip
@@ -91,9 +93,13 @@ def prepared(case: Case, work: Path, *, real: Path | None) -> Race | None:
     folder = work / f"slides-{case.name}"
     if not folder.exists():
         save_slides(case, folder, real=real)
+    first = work / "first" / "first.svs"
+    if not first.exists():
+        first.parent.mkdir(exist_ok=True)
+        save_first(first)
     slides = {path.stem: str(path) for path in sorted(folder.iterdir())}
     save_checkpoint(case.network, work / f"{case.network}.safetensors")
-    return Race(case=case, work=work, slides=slides)
+    return Race(case=case, work=work, slides=slides, first=first)
 
 
 def save(races: Sequence[Race], rows: Sequence[Row], out: Path) -> None:

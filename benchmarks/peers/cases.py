@@ -13,7 +13,7 @@ from gigassl.slides.slide_files import save_image
 from gigassl.slides.synthetic import SyntheticSettings, paint_slide
 from gigassl.tiles.networks import fill_randomly
 
-PAINTED_PX = 5120
+PAINTED_PX, FIRST_PX = 5120, 1792
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,12 @@ def save_slides(case: Case, folder: Path, *, real: Path | None) -> None:
         save_image(picture(seed, repeat=case.repeat), first, mpp=0.5)
         for copy in range(1, case.copies):
             shutil.copyfile(first, folder / f"s{seed}-{copy}.svs")
+
+
+def save_first(path: Path) -> None:
+    """A small slide for what happens only once."""
+    wish = SyntheticSettings(width_px=FIRST_PX, height_px=FIRST_PX, seed=0)
+    save_image(paint_slide(wish).image, path, mpp=0.5)
 
 
 def picture(seed: int, *, repeat: int) -> np.ndarray:

@@ -36,21 +36,21 @@ def tiles_for(job: Job) -> TileSettings:
     return TileSettings(grid=GridSettings(tile_px=job.tile_px, target_mpp=job.mpp))
 
 
-def cohort_for(job: Job) -> Cohort:
-    return read_cohort(Path(next(iter(job.slides.values()))).parent)
+def cohort_of(slides: Mapping[str, str]) -> Cohort:
+    return read_cohort(Path(next(iter(slides.values()))).parent)
 
 
 def prepare(job: Job) -> Work:
-    encoder, tiles, cohort = encoder_for(job), tiles_for(job), cohort_for(job)
-    bags, table = Path(job.out) / "bags", Path(job.out) / "vectors.parquet"
-    options = RunOptions(keep_bags=bags, workers=job.workers)
+    encoder, settings = encoder_for(job), EmbedSettings(tiles=tiles_for(job))
 
-    def work() -> Mapping[str, Found]:
-        settings = EmbedSettings(tiles=tiles)
-        result = embed(cohort, table, encoder=encoder, settings=settings, options=options)
+    def work(slides: Mapping[str, str], out: Path) -> Mapping[str, Found]:
+        result = embed(
+            cohort_of(slides), out / "vectors.parquet", encoder=encoder, settings=settings,
+            options=RunOptions(keep_bags=out / "bags", workers=job.workers),
+        )  # fmt: skip
         if result.failures:
             raise SystemExit(result.sentence())
-        return {name: _kept(bags / f"{name}.h5") for name in job.slides}
+        return {name: _kept(out / "bags" / f"{name}.h5") for name in slides}
 
     return work
 

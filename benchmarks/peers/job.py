@@ -24,6 +24,7 @@ class Job:
 
     Attributes:
         slides: path by name.
+        first: a small slide to begin with, before the clock runs.
         tile_px: side of the tiles, and of what the network takes.
         network: "thumbnail", or what timm calls it.
         checkpoint: its weights, a .safetensors file.
@@ -33,6 +34,7 @@ class Job:
     """
 
     slides: Mapping[str, str]
+    first: str
     tile_px: int
     mpp: float
     network: str
@@ -53,7 +55,8 @@ class Found:
     features: np.ndarray
 
 
-Work = Callable[[], Mapping[str, Found]]
+Work = Callable[[Mapping[str, str], Path], Mapping[str, Found]]
+"""From slides, path by name, and an empty folder to tiles by name."""
 
 
 class Thumbnail(nn.Module):
@@ -90,16 +93,23 @@ def loaded_network(job: Job) -> nn.Module:
 def answer(prepare: Callable[[Job], Work], *, packages: tuple[str, ...]) -> None:
     """Carries out the job given on the command line; prints one line of JSON.
 
-    Only the work is timed: packages are imported and the network is loaded before.
+    Only the work is timed. Before it the network is loaded and one small slide is done, so that
+    what is imported or started at first use is there.
     """
     job = Job(**json.loads(sys.argv[1]))
-    work = prepare(job)
+    work, out = prepare(job), Path(job.out)
+    for folder in (out / "first", out / "all"):
+        folder.mkdir()
+    work({Path(job.first).stem: job.first}, out / "first")
     begin, cpu_begin = time.perf_counter(), cpu_seconds()
-    found = work()
+    found = work(job.slides, out / "all")
     seconds, cpu = time.perf_counter() - begin, cpu_seconds() - cpu_begin
     for name, tiles in found.items():
-        path = Path(job.out) / f"{name}.npz"
-        np.savez(path, coords=tiles.coords, features=np.asarray(tiles.features, np.float32))
+        np.savez(
+            out / f"{name}.npz",
+            coords=tiles.coords,
+            features=np.asarray(tiles.features, np.float32),
+        )
     told: dict[str, Any] = {
         "work_s": seconds,
         "work_cpu_s": cpu,

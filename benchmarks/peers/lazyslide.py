@@ -1,6 +1,7 @@
 """LazySlide as its documentation shows it: find tissue, tile it, extract features."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lazyslide as zs  # type: ignore[import-not-found]
@@ -30,8 +31,8 @@ def prepare(job: Job) -> Work:
         corners = slide.shapes["tiles"].bounds[["minx", "miny"]]
         return Found(coords=corners.to_numpy().round().astype("int64"), features=features)
 
-    def work() -> Mapping[str, Found]:
-        return {name: encoded(path) for name, path in job.slides.items()}
+    def work(slides: Mapping[str, str], _: Path) -> Mapping[str, Found]:
+        return {name: encoded(path) for name, path in slides.items()}
 
     return work
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from benchmarks.peers.gigassl import cohort_for, encoder_for, tiles_for
+from benchmarks.peers.gigassl import cohort_of, encoder_for, tiles_for
 from benchmarks.peers.job import Job
 from gigassl.bags.prepare import PreparedSlide, lay_tiles, look_at
 
@@ -36,7 +36,7 @@ def reading(slides: list[PreparedSlide], *, batch: int, workers: int) -> float:
 def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
     encoder, tiles = encoder_for(job), tiles_for(job)
-    slides = [lay_tiles(look_at(source, tiles), tiles) for source in cohort_for(job).slides]
+    slides = [lay_tiles(look_at(source, tiles), tiles) for source in cohort_of(job.slides).slides]
     held = slides[0].tiles.read(np.arange(min(HELD, len(slides[0].grid))))
     batches = [
         held[start : start + encoder.batch_size]

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -72,8 +73,8 @@ def _share(mask: np.ndarray, x: float, y: float, *, side: float) -> float:
 def prepare(job: Job) -> Work:
     network = loaded_network(job)
 
-    def work() -> Mapping[str, Found]:
-        return {name: encoded(job, network, path=path) for name, path in job.slides.items()}
+    def work(slides: Mapping[str, str], _: Path) -> Mapping[str, Found]:
+        return {name: encoded(job, network, path=path) for name, path in slides.items()}
 
     return work
 

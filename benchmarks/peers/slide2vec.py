@@ -1,6 +1,7 @@
 """slide2vec (on hs2p) as its documentation shows it: a Pipeline with an encoder of one's own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,24 @@ def prepare(job: Job) -> Work:
         requested_spacing_um=job.mpp, requested_tile_size_px=job.tile_px, tolerance=0.05,
         overlap=0.0,
     )  # fmt: skip
-    preprocessing = slide2vec.PreprocessingConfig(tiling=tiling, num_cucim_workers=job.workers)
-    execution = slide2vec.ExecutionOptions(
-        output_dir=Path(job.out), num_gpus=1, precision=job.precision,
-        num_preprocessing_workers=job.workers,
-    )  # fmt: skip
-    pipeline = slide2vec.Pipeline(model, preprocessing, execution=execution)
-    slides = [{"sample_id": name, "image_path": path} for name, path in job.slides.items()]
+    # nobody else draws previews
+    preview = replace(
+        slide2vec.PreprocessingConfig().preview, save_mask_preview=False, save_tiling_preview=False
+    )
+    preprocessing = slide2vec.PreprocessingConfig(
+        tiling=tiling, preview=preview, num_cucim_workers=job.workers
+    )
 
-    def work() -> Mapping[str, Found]:
-        result = pipeline.run(slides)
-        return {made.sample_id: found(made, Path(job.out)) for made in result.tile_artifacts}
+    def work(slides: Mapping[str, str], out: Path) -> Mapping[str, Found]:
+        execution = slide2vec.ExecutionOptions(
+            output_dir=out, num_gpus=1, precision=job.precision,
+            num_preprocessing_workers=job.workers,
+        )  # fmt: skip
+        pipeline = slide2vec.Pipeline(model, preprocessing, execution=execution)
+        result = pipeline.run(
+            [{"sample_id": name, "image_path": path} for name, path in slides.items()]
+        )
+        return {made.sample_id: found(made, out) for made in result.tile_artifacts}
 
     return work
 

@@ -9,15 +9,13 @@ import pytest
 from benchmarks.embed_vs_peers import Race, save
 from benchmarks.peers import gigassl as ours
 from benchmarks.peers import plain
-from benchmarks.peers.cases import CASES, OURS, Case, Entry, save_checkpoint
+from benchmarks.peers.cases import CASES, OURS, Case, Entry, save_checkpoint, save_first
 from benchmarks.peers.drawing import draw
 from benchmarks.peers.install import INSTALLED, REQUIREMENTS, pythons
 from benchmarks.peers.job import THUMBNAIL, Found, Job
 from benchmarks.peers.measure import Run, RunFailedError, last_json, run_contender
 from benchmarks.peers.reference import agreement, cosines
 from benchmarks.peers.summary import as_markdown, missed, of_the_encoder, row_of
-from gigassl.slides.slide_files import save_image
-from gigassl.slides.synthetic import SyntheticSettings, paint_slide
 
 MB = 1_000_000
 CASE = Case(name="encoding", mpp=0.5, network=THUMBNAIL, tile_px=224)
@@ -43,11 +41,11 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("race")
     (folder / "slides").mkdir()
     (folder / "out").mkdir()
-    wish = SyntheticSettings(width_px=1792, height_px=1792, seed=0)
-    save_image(paint_slide(wish).image, folder / "slides" / "s.svs", mpp=0.5)
+    slide = folder / "slides" / "s.svs"
+    save_first(slide)
     save_checkpoint(THUMBNAIL, folder / "w.safetensors")
     return Job(
-        slides={"s": str(folder / "slides" / "s.svs")}, tile_px=224, mpp=1.0, network=THUMBNAIL,
+        slides={"s": str(slide)}, first=str(slide), tile_px=224, mpp=1.0, network=THUMBNAIL,
         checkpoint=str(folder / "w.safetensors"), precision="fp32", workers=0,
         out=str(folder / "out"),
     )  # fmt: skip
@@ -61,7 +59,8 @@ def kept(job: Job, found: Found) -> None:
 def test_a_driver_finds_tiles_whose_features_are_those_of_their_pixels(
     driver: str, job: Job
 ) -> None:
-    found = plain.prepare(job)() if driver == "plain" else ours.prepare(two_readers(job))()
+    work = plain.prepare(job) if driver == "plain" else ours.prepare(two_readers(job))
+    found = work(job.slides, Path(job.out))
     assert 4 <= len(found["s"].coords) <= 16
     kept(job, found["s"])
     least, middle = agreement(job)
@@ -128,7 +127,7 @@ def test_a_contender_in_a_process_of_its_own(job: Job) -> None:
 
 def test_a_race_leaves_a_contender_out_that_fails(job: Job, tmp_path: Path) -> None:
     case = Case(name="real", mpp=0.5, network=THUMBNAIL, entries=(Entry(module="nobody"),))
-    race = Race(case=case, work=tmp_path, slides=job.slides)
+    race = Race(case=case, work=tmp_path, slides=job.slides, first=tmp_path)
     race.run_entry(case.entries[0], python=Path(sys.executable), cores=1)
     assert "No module named" in race.failed[case.entries[0]]
     save([race], [], tmp_path)
