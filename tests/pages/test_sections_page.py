@@ -71,7 +71,7 @@ def test_figures_are_drawn_in_the_colours_of_the_page(
         layout = found.evaluate("document.querySelector('.plot').layout.font.color")
         text = found.evaluate("getComputedStyle(document.body).color")
         assert layout == text
-        names = found.locator(".plot[data-drawn]").first.locator(".legendtext").all_inner_texts()
+        names = found.locator(".plot[data-drawn]").first.locator(".legendtext").all_text_contents()
         assert names == [f"probe {EVIL}", "abmil", "tile-count"]
         # the swatch of a method in the table has the colour of its line
         swatch = found.locator("tr", has_text="abmil").first.locator(".swatch")

@@ -13,11 +13,12 @@ from gigassl.slides.reader import open_slide
 from gigassl.slides.slide_files import save_image
 
 COLS, ROWS, SIDE = 7, 5, 64
+SIZE_L0 = (COLS * SIDE + 30, ROWS * SIDE)
 
 
 def record_of(
     slide_id: str, *, meaning: str = "attention", explained: str = "yes", y_true: str = "yes",
-    method: str = "abmil", size: tuple[int, int] = (0, 0),
+    method: str = "abmil", size: tuple[int, int] = SIZE_L0,
 ) -> ExplainedSlide:  # fmt: skip
     """A record of two classes, of which "yes" has a probability of 0.75."""
     other = "no" if explained != "no" else "yes"
@@ -37,7 +38,7 @@ def save_explained(folder: Path, record: ExplainedSlide, *, seed: int, sheet: bo
     tiles = TileMap(
         slide_id=record.slide_id, coords=np.stack([col, row], axis=1).astype(np.int64) * SIDE,
         side_l0=float(SIDE), score=rng.normal(size=ROWS * COLS), mpp_l0=0.5,
-        signed=record.meaning == "contribution", width_l0=COLS * SIDE + 30, height_l0=ROWS * SIDE,
+        signed=record.meaning == "contribution", width_l0=SIZE_L0[0], height_l0=SIZE_L0[1],
     )  # fmt: skip
     home = folder / record.slide_id
     home.mkdir(parents=True)
