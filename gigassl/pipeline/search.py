@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from gigassl.errors import SettingsError
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
-from gigassl.pipeline.search_columns import SearchColumns, search_columns
+from gigassl.pipeline.search_columns import SearchColumns, patients_note, search_columns
 from gigassl.pipeline.search_query import Query, QueryOptions, read_query
 from gigassl.pipeline.search_result import (
     HIT_SUFFIXES,
@@ -82,23 +82,29 @@ def search(
     table = open_table(vectors)
     columns = search_columns(table, options.labels, where=options.where, show=options.show)
     asked = read_query(query, table, options=options.new, progress=progress or Silent())
+    if asked.row is not None:
+        asked = replace(asked, patient_id=columns.patients[asked.row])
     among = _among(table, asked, columns=columns, exclude_patient=options.exclude_patient)
     searcher = Searcher(table, index=options.index, n_queries=1)
     row_of = {name: row for row, name in enumerate(table.slide_ids)}
     wanted = asked.vector if asked.row is None else asked.name
     near = searcher.nearest(wanted, k=options.k, among=among)
+    found = [(one, row_of[one.slide_id]) for one in near]
+    notes = (*asked.notes, *columns.notes)
+    if options.exclude_patient:
+        notes += patients_note(table.slide_ids, columns.patients)
     result = SearchResult(
         query=asked.name,
         asked={} if asked.row is None else columns.cells(asked.row),
         hits=tuple(
             Hit(
-                rank=rank, slide_id=one.slide_id, patient_id=one.patient_id,
-                similarity=one.similarity, cells=columns.cells(row_of[one.slide_id]),
+                rank=rank, slide_id=one.slide_id, patient_id=columns.patients[row],
+                similarity=one.similarity, cells=columns.cells(row),
             )
-            for rank, one in enumerate(near, start=1)
+            for rank, (one, row) in enumerate(found, start=1)
         ),
         wanted=options.k, searched=int(among.sum()), index=searcher.index,
-        notes=(*asked.notes, *columns.notes), out=out, sheet=sheet,
+        notes=notes, out=out, sheet=sheet,
     )  # fmt: skip
     return _kept(result, asked, slides=slides, progress=progress or Silent())
 
@@ -128,7 +134,7 @@ def _among(
                 f"{query.name} is a vector and says nothing of its patient; leave "
                 "--exclude-patient away, or name the patient: --where \"patient_id != '…'\""
             )
-        among &= np.array([name != query.patient_id for name in table.patient_ids])
+        among &= np.array([name != query.patient_id for name in columns.patients])
     return among
 
 

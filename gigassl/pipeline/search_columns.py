@@ -8,7 +8,13 @@ import numpy as np
 from jaxtyping import Bool
 
 from gigassl.errors import SettingsError, unknown_name
-from gigassl.evaluate.labels import PATIENT_COLUMNS, SLIDE_COLUMNS, LabelTable, read_label_table
+from gigassl.evaluate.labels import (
+    PATIENT_COLUMNS,
+    SLIDE_COLUMNS,
+    LabelTable,
+    read_label_table,
+    unique_labels,
+)
 from gigassl.evaluate.targets import texts_by_slide
 from gigassl.vectors.table import SlideTable
 from gigassl.vectors.where import Where, columns_of, parse_where
@@ -28,11 +34,13 @@ class SearchColumns:
     Attributes:
         kept: rows that satisfy the condition.
         shown: by name; one cell a row of the table.
+        patients: of each row; the word of the labels counts before that of the vectors.
         notes: sentences on labels and condition.
     """
 
     kept: Bool[np.ndarray, " row"]
     shown: dict[str, Column]
+    patients: tuple[str, ...]
     notes: tuple[str, ...]
 
     def cells(self, row: int) -> dict[str, Cell]:
@@ -78,12 +86,27 @@ def search_columns(
         kept = rows_where(condition, columns)
         notes += _left_out(condition, columns, kept)
     visible = {n: columns[n] for n in shown if n not in {"slide_id", "patient_id"}}
-    return SearchColumns(kept=kept, shown=visible, notes=tuple(notes))
+    patients = _patients(read, table)
+    return SearchColumns(kept=kept, shown=visible, patients=patients, notes=tuple(notes))
 
 
 def _cell(column: Column, row: int) -> Cell:
     found: Cell = column.cells[row].as_py()
     return int(found) if isinstance(found, float) and found.is_integer() else found
+
+
+def _patients(read: LabelTable | None, table: SlideTable) -> tuple[str, ...]:
+    said: dict[str, str] = {}
+    if read is not None and read.slide_ids is not None:
+        said = unique_labels(read.slide_ids, read.patient_ids, what="slide", where=read.where)
+    pairs = zip(table.slide_ids, table.patient_ids, strict=True)
+    return tuple(said.get(slide, patient) for slide, patient in pairs)
+
+
+def patients_note(slide_ids: Sequence[str], patients: Sequence[str]) -> tuple[str, ...]:
+    """What must be said where patients are left out but nobody told which slides share one."""
+    note = "no patients are known, so each slide is its own; --labels with patient_id names them"
+    return (note,) if tuple(slide_ids) == tuple(patients) else ()
 
 
 def _understood(read: LabelTable, table: SlideTable, taken: Container[str]) -> list[str]:

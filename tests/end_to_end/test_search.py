@@ -121,6 +121,8 @@ def test_a_new_slide_is_embedded_as_the_table_was(slides: Path, tmp_path: Path, 
     assert "gamma: no picture on the sheet: no file of that name in the slides" in done.out
     with Image.open(tmp_path / "near.png") as picture:
         assert picture.size[0] > 900
+    done = run("search", table, "beta", "--exclude-patient")
+    assert "no patients are known, so each slide is its own" in done.out
 
 
 def test_metrics_of_classes_that_are_in_the_vectors(cohort: Path, run: Run) -> None:
