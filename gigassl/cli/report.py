@@ -101,8 +101,9 @@ def report_command(
 
     options = ReportOptions(
         labels=tuple(labels or ()), slide_table=slide_table, predictions=tuple(predictions or ()),
-        explanations=tuple(explanations or ()), slides=slides, target=target, site_columns=tuple(site_column or ()), title=title,
-        umap=umap, inline_thumbnails=inline_thumbnails, seed=seed, workers=workers,
+        explanations=tuple(explanations or ()), slides=slides, target=target,
+        site_columns=tuple(site_column or ()), title=title, umap=umap,
+        inline_thumbnails=inline_thumbnails, seed=seed, workers=workers,
     )  # fmt: skip
     with Reporter(what="thumbnails") as progress:
         result = report_page(vectors, out, options=options, progress=progress)

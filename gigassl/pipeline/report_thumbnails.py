@@ -75,7 +75,7 @@ def thumbnails(
     folder = out.with_name(f"{out.stem}.thumbnails")
     if not inside:
         make_folder(folder)
-    read = partial(_inside if inside else _beside, budget=_budget(len(table)), folder=folder)
+    read = partial(_inside if inside else _beside, budget=inside_budget(len(table)), folder=folder)
     jobs = list(zip(wanted, table.data["mpp"].to_pylist(), strict=True))
     results = _read_all(read, jobs, workers=workers, progress=progress)
     texts = tuple(each if isinstance(each, str) else "" for each in results)
@@ -118,7 +118,7 @@ def _read_all(
     return results
 
 
-def _budget(n_slides: int) -> int:
+def inside_budget(n_slides: int) -> int:
     """Bytes that a thumbnail may take; in base64 it is a third larger."""
     return min(_MOST_BYTES, _ALL_INSIDE_BYTES * 3 // 4 // n_slides)
 

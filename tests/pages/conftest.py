@@ -16,6 +16,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 Scheme = Literal["light", "dark"]
 
 
+_POINTED_AT = """(name) => {
+    const card = document.getElementById("atlas-card");
+    return !card.hidden && card.querySelector(".id")?.textContent === name;
+}"""
+_CHOSEN = "(name) => document.querySelector('#atlas-near h3')?.textContent === name"
+
+
 @dataclass
 class Opened:
     """A page, and what it did meanwhile."""
@@ -44,10 +51,18 @@ class Opened:
         return float(x), float(y)
 
     def point_at(self, slide_id: str) -> None:
-        """Moves the pointer onto a slide."""
+        """Moves the pointer onto a slide, until its card is shown."""
         x, y = self.place(slide_id)
         self.page.mouse.move(x + 6, y)
         self.page.mouse.move(x, y)
+        self.page.wait_for_function(_POINTED_AT, arg=slide_id)
+
+    def click(self, slide_id: str) -> None:
+        """Clicks a slide, until its nearest are shown."""
+        self.point_at(slide_id)
+        self.page.mouse.down()
+        self.page.mouse.up()
+        self.page.wait_for_function(_CHOSEN, arg=slide_id)
 
 
 Open = Callable[..., Opened]

@@ -18,7 +18,6 @@ def test_pointing_at_a_slide_shows_its_name_and_thumbnail(open_page: Open, repor
     opened = open_page(report)
     for name in (NAME, "slide 007"):
         opened.point_at(name)
-        opened.page.wait_for_selector("#atlas-card:not([hidden])")
         assert opened.page.inner_text("#atlas-card .id") == name
         shown = "document.querySelector('#atlas-card img')"
         opened.page.wait_for_function(f"{shown}.complete && {shown}.naturalWidth > 0")
@@ -30,17 +29,11 @@ def test_pointing_at_a_slide_shows_its_name_and_thumbnail(open_page: Open, repor
 def test_a_click_shows_the_ten_nearest_slides(open_page: Open, report: Path, cohort: Path) -> None:
     opened = open_page(report)
     for name in ("slide 007", NAME):
-        opened.point_at(name)
-        opened.page.mouse.down()
-        opened.page.mouse.up()
-        opened.page.wait_for_function(_CHOSEN, arg=name)
+        opened.click(name)
         assert listed(opened) == [
             (near.slide_id, f"{near.similarity:.3f}") for near in nearest(table_of(cohort), name)
         ]
     assert opened.page.locator("#atlas-near li img").count() == 10
-
-
-_CHOSEN = "(name) => document.querySelector('#atlas-near h3')?.textContent === name"
 
 
 def listed(opened: Opened) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from gigassl.report.page.projection import Neighbourhood
 from gigassl.report.page.section import Section, heading, joined_parts, paragraph, rendered
 
 _LISTED = 12
+_NOISE = 1e-12  # cosines that differ by less are rounded, not different
 _SD_OF_MAD = 1.4826  # deviation of a normal distribution whose median absolute deviation is one
 
 
@@ -77,7 +78,7 @@ def robust_z(values: Float[np.ndarray, " slide"]) -> Float64[np.ndarray, " slide
     middle = np.nanmedian(values)
     scale = _SD_OF_MAD * np.nanmedian(np.abs(values - middle))
     z: Float64[np.ndarray, " slide"] = (
-        (values - middle) / scale if scale > 0 else np.zeros_like(values)
+        (values - middle) / scale if scale > _NOISE else np.zeros_like(values)
     ).astype(np.float64)
     return z
 
