@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 from markupsafe import Markup
 
 from gigassl.evaluate.scores import BlockScores
@@ -75,3 +76,8 @@ def named_size(table: BlockScores) -> str:
     if not len(known) or size == f"{known.mean():.0f}":
         return size
     return f"{size} ({known.mean():.0f} slides)"
+
+
+def short(values: Float64[np.ndarray, " value"]) -> list[float]:
+    """Numbers with five digits, as many as a drawing can show."""
+    return [float(f"{value:.5g}") for value in values.tolist()]

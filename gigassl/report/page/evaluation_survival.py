@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gigassl.evaluate.blocks import Block, Said
 from gigassl.evaluate.kaplan_meier import kaplan_meier
 from gigassl.evaluate.scores import BlockScores
-from gigassl.report.page.evaluation_parts import BELOW, MARGIN, choice
+from gigassl.report.page.evaluation_parts import BELOW, MARGIN, choice, short
 from gigassl.report.page.figure import COLOURS, figure
 from gigassl.report.page.section import Cell, heading, joined_parts, table
 from gigassl.report.tables import number
@@ -36,9 +36,11 @@ class Patients:
 
 
 def survival_figures(scores: BlockScores, order: Sequence[str]) -> Markup:
-    """Kaplan–Meier curves by median risk, a figure a method, one seen at a time."""
-    said = {each.method: each for each in scores.block.methods}
-    drawn = [(name, _curves(scores, said[name])) for name in order]
+    """Kaplan–Meier curves by median risk, a figure a method, one seen at a time; controls aside."""
+    said = {each.method: each for each in scores.block.methods if not each.control}
+    drawn = [(name, _curves(scores, said[name])) for name in order if name in said]
+    if not drawn:
+        return Markup("")
     return joined_parts([heading("Survival by predicted risk"), choice("Method", drawn)])
 
 
@@ -99,23 +101,29 @@ def _steps(
     survival = kaplan_meier(time, event)
     known = np.isfinite(survival.low)
     step, group = {"shape": "hv", "color": colour}, {"legendgroup": name}
-    band = {"x": survival.time[known], "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    band = {
+        "x": short(survival.time[known]),
+        "mode": "lines",
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
     edge = {"line": {**step, "width": 0}, **group}
-    yield {**band, "y": survival.low[known], **edge}
+    yield {**band, "y": short(survival.low[known]), **edge}
     yield {
         **band,
-        "y": survival.high[known],
+        "y": short(survival.high[known]),
         "fill": "tonexty",
         "fillcolor": _faint(colour),
         **edge,
     }
     yield {
-        "x": survival.time, "y": survival.share, "mode": "lines", "line": {**step, "width": 2.4},
+        "x": short(survival.time), "y": short(survival.share), "mode": "lines",
+        "line": {**step, "width": 2.4},
         "name": f"{name} ({len(time)} patients, {int(event.sum())} events)",
         "hovertemplate": f"{name}<br>time %{{x:.4g}}: %{{y:.1%}}<extra></extra>", **group,
     }  # fmt: skip
     yield {
-        "x": time[~event], "y": survival.at(time[~event]), "mode": "markers",
+        "x": short(time[~event]), "y": short(survival.at(time[~event])), "mode": "markers",
         "marker": {"symbol": "line-ns-open", "size": 8, "color": colour}, "hoverinfo": "skip",
         "showlegend": False, **group,
     }  # fmt: skip

@@ -71,7 +71,7 @@ def verdict(found: Standing | None, metric: Metric) -> Markup:
         return Markup("")
     tested = f"{found.test}, p = {p_value(found.p)}".replace("= <", "<")
     if found.ahead:
-        said = f"is better in {metric.title} than every other method beyond chance; closest:"
+        said = f"is better in {metric.title} than every other method beyond chance; closest is"
     else:
         said = f"has the best {metric.title}, but cannot be told from"
     return rendered("verdict.html", best=found.best, said=said, rival=found.rival, tested=tested)

@@ -8,19 +8,21 @@ from markupsafe import Markup
 
 from gigassl.evaluate.blocks import Block, Said
 from gigassl.evaluate.scores import BlockScores
-from gigassl.report.page.evaluation_parts import MARGIN, Looks, choice
+from gigassl.report.page.evaluation_parts import MARGIN, Looks, choice, short
 from gigassl.report.page.figure import figure, plain_text
 from gigassl.report.page.section import heading, joined_parts
 from gigassl.report.tables import number
 
-MOST_POINTS = 4000
-"""Slides drawn, at most; what is left out is said."""
+MOST_POINTS = 1000
+"""Slides drawn, at most, lest many methods make a large page; what is left out is said."""
 
 
 def value_figures(scores: BlockScores, order: Sequence[str], *, looks: Looks) -> Markup:
-    """A scatter plot a method, one seen at a time."""
-    said = {each.method: each for each in scores.block.methods}
-    drawn = [(name, _scatter(scores, said[name], looks=looks)) for name in order]
+    """A scatter plot a method, one seen at a time; controls aside."""
+    said = {each.method: each for each in scores.block.methods if not each.control}
+    drawn = [(name, _scatter(scores, said[name], looks=looks)) for name in order if name in said]
+    if not drawn:
+        return Markup("")
     return joined_parts([heading("Predicted against true"), choice("Method", drawn)])
 
 
@@ -44,8 +46,8 @@ def _scatter(scores: BlockScores, said: Said, *, looks: Looks) -> Markup:
     ends = [float(true.min()), float(true.max())]
     look = looks[said.method]
     points = {
-        "type": "scattergl" if len(names) > 2000 else "scatter", "mode": "markers",
-        "x": true[::every], "y": value[::every], "text": [plain_text(n) for n in names[::every]],
+        "mode": "markers", "x": short(true[::every]), "y": short(value[::every]),
+        "text": [plain_text(n) for n in names[::every]],
         "marker": {"color": look.colour, "size": 7, "opacity": 0.65, "symbol": look.symbol},
         "hovertemplate": "%{text}<br>true %{x:.4g}, predicted %{y:.4g}<extra></extra>",
         "showlegend": False,
@@ -54,7 +56,7 @@ def _scatter(scores: BlockScores, said: Said, *, looks: Looks) -> Markup:
         "x": ends, "y": ends, "mode": "lines", "hoverinfo": "skip", "showlegend": False,
         "line": {"color": "var(--muted)", "width": 1, "dash": "dash"},
     }  # fmt: skip
-    shown = f"{len(names):,} slides" if every == 1 else f"every {every}th of {len(names):,} slides"
+    shown = f"{len(names):,} slides" if every == 1 else f"one in {every} of {len(names):,} slides"
     worth = ", ".join(f"{t} {number(row.scores[m].mean)}" for m, t in _SHOWN.items())
     return figure(
         [ideal, points],
