@@ -51,10 +51,21 @@ EXPECTED = {
 
 
 @parametrize_with_checks(  # type: ignore[untyped-decorator]
-    [SlideProbe(), SlideProbe(strength=1.0), SlideRegressor(), OfTimes()],
+    [SlideProbe(strength=1.0), SlideRegressor(strength=1.0), OfTimes(strength=1.0)],
     expected_failed_checks=lambda _estimator: EXPECTED,
 )
 def test_scikit_learns_own_checks(estimator: Any, check: Callable[[Any], None]) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks(  # type: ignore[untyped-decorator]
+    [SlideProbe(), SlideRegressor(), OfTimes()],
+    expected_failed_checks=lambda _estimator: EXPECTED,
+)
+def test_scikit_learns_own_checks_where_the_strength_is_chosen(
+    estimator: Any, check: Callable[[Any], None]
+) -> None:
     check(estimator)
 
 
