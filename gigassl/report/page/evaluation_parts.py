@@ -14,8 +14,11 @@ from gigassl.report.page.section import rendered
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x", "hexagon")
 _CONTROL = "#8d929a"
 
-BELOW = {"orientation": "h", "y": -0.2, "yanchor": "top", "font": {"color": "var(--text)"}}
-"""A legend below its figure."""
+BELOW = {
+    "orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom",
+    "font": {"color": "var(--text)"},
+}  # fmt: skip
+"""A legend at the lower end of its figure, which takes its height from the drawing."""
 
 MARGIN = {"l": 64, "r": 16, "t": 12, "b": 56}
 """Pixels around a figure with titles at its axes."""
