@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from gigassl.errors import SettingsError
 from gigassl.pipeline.output import claimed
 from gigassl.pipeline.progress import Progress, Silent
-from gigassl.pipeline.search_columns import SearchColumns, patients_note, search_columns
+from gigassl.pipeline.search_columns import SearchColumns, search_columns
 from gigassl.pipeline.search_query import Query, QueryOptions, read_query
 from gigassl.pipeline.search_result import (
     HIT_SUFFIXES,
@@ -92,7 +92,7 @@ def search(
     found = [(one, row_of[one.slide_id]) for one in near]
     notes = (*asked.notes, *columns.notes)
     if options.exclude_patient:
-        notes += patients_note(table.slide_ids, columns.patients)
+        notes += columns.patients_note()
     result = SearchResult(
         query=asked.name,
         asked={} if asked.row is None else columns.cells(asked.row),

@@ -35,13 +35,20 @@ class SearchColumns:
         kept: rows that satisfy the condition.
         shown: by name; one cell a row of the table.
         patients: of each row; the word of the labels counts before that of the vectors.
+        patients_are_known: a column or barcode told them.
         notes: sentences on labels and condition.
     """
 
     kept: Bool[np.ndarray, " row"]
     shown: dict[str, Column]
     patients: tuple[str, ...]
+    patients_are_known: bool
     notes: tuple[str, ...]
+
+    def patients_note(self) -> tuple[str, ...]:
+        """What must be said where patients are left out that nobody told."""
+        note = "no patients are known, so each slide is its own; patient_id in --labels tells"
+        return () if self.patients_are_known else (note,)
 
     def cells(self, row: int) -> dict[str, Cell]:
         """What is shown of one row."""
@@ -86,8 +93,10 @@ def search_columns(
         kept = rows_where(condition, columns)
         notes += _left_out(condition, columns, kept)
     visible = {n: columns[n] for n in shown if n not in {"slide_id", "patient_id"}}
-    patients = _patients(read, table)
-    return SearchColumns(kept=kept, shown=visible, patients=patients, notes=tuple(notes))
+    return SearchColumns(
+        kept=kept, shown=visible, patients=_patients(read, table),
+        patients_are_known=_are_known(read, table), notes=tuple(notes),
+    )  # fmt: skip
 
 
 def _cell(column: Column, row: int) -> Cell:
@@ -103,10 +112,10 @@ def _patients(read: LabelTable | None, table: SlideTable) -> tuple[str, ...]:
     return tuple(said.get(slide, patient) for slide, patient in pairs)
 
 
-def patients_note(slide_ids: Sequence[str], patients: Sequence[str]) -> tuple[str, ...]:
-    """What must be said where patients are left out but nobody told which slides share one."""
-    note = "no patients are known, so each slide is its own; --labels with patient_id names them"
-    return (note,) if tuple(slide_ids) == tuple(patients) else ()
+def _are_known(read: LabelTable | None, table: SlideTable) -> bool:
+    """Whether a column or barcode told patients, not the slides' own names."""
+    of_labels = read is not None and any(read.patient_ids)
+    return of_labels or set(table.data["patient_rule"].to_pylist()) != {"slide_id"}
 
 
 def _understood(read: LabelTable, table: SlideTable, taken: Container[str]) -> list[str]:

@@ -16,7 +16,7 @@ from gigassl.evaluate.targets import NO_VECTOR, LabelledSlides, TargetSettings, 
 from gigassl.evaluate.task import Task
 from gigassl.files import written_whole
 from gigassl.pipeline.output import claimed
-from gigassl.pipeline.search_columns import patients_note, search_columns
+from gigassl.pipeline.search_columns import search_columns
 from gigassl.pipeline.search_result import refuse_suffix
 from gigassl.report.tables import Grid, grid_as_text, number
 from gigassl.vectors.table import SlideTable, open_table
@@ -181,10 +181,8 @@ def retrieval(
     found = retrieval_scores(
         _archive(table, labelled.task), ks=options.ks, settings=options.bootstrap
     )
-    task = labelled.task
     notes = (
-        *columns.notes, *labelled.notes, *_left_out(labelled, table),
-        *patients_note(task.slide_ids, task.patient_ids),
+        *columns.notes, *labelled.notes, *_left_out(labelled, table), *columns.patients_note()
     )  # fmt: skip
     result = RetrievalResult(
         name=vectors.stem, task=labelled.task, found=found, notes=notes, out=out
