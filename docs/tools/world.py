@@ -37,9 +37,13 @@ def clinical(world: Path) -> None:
 
 
 def other_cohort(world: Path) -> None:
-    """``other/``: eight slides of another cohort."""
-    if not (world / "other" / "cohort.csv").exists():
+    """``other/``: eight slides of another cohort, of other patients."""
+    table = world / "other" / "cohort.csv"
+    if not table.exists():
         make_cohort(world / "other", n_slides=8, seed=1, side_px=1792)
+        lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
+        others = [f"other-{line}".replace("patient-", "other-patient-") for line in lines[1:]]
+        table.write_text("".join([lines[0], *others]), encoding="utf-8")
 
 
 def patches(world: Path) -> None:
@@ -50,7 +54,7 @@ def patches(world: Path) -> None:
         folder = world / "patches" / slide["composition"]
         folder.mkdir(parents=True, exist_ok=True)
         bag = open_bag(world / "bags" / f"{slide['slide_id']}.h5")
-        with open_slide(world / "slides" / slide["path"]) as opened:
+        with open_slide(world / "slides" / slide["path"], default_mpp=0.5) as opened:
             for i, (x, y) in enumerate(bag.coords[::12][:6]):
                 tile = opened.read_region(int(x), int(y), level=0, width=224, height=224)
                 name = f"{slide['patient_id']}-{slide['slide_id']}-{i}.png"
