@@ -41,6 +41,7 @@ from gigassl.pipeline.recipe_variables import (
     toml_value,
     without,
 )
+from gigassl.report.page.figure import needs
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,11 @@ def read_recipe(recipe: Path | str, *, out: Path, options: RecipeOptions | None 
 def _checked(recipe: Path | str, out: Path, options: RecipeOptions) -> Recipe:
     """A recipe whose inputs are there, for a folder that holds no other one's results."""
     known = read_recipe(recipe, out=out, options=options)
-    check_places([step for step in known.steps if not step.lacking], out=out)
+    running = [step for step in known.steps if not step.lacking]
+    check_places(running, out=out)
+    for step in running:
+        if options.only is None or step.name in options.only:
+            needs(*step.kind.packages)  # now, rather than after days
     path, name = out / RESOLVED, known.file.path.stem
     if path.is_file():
         try:

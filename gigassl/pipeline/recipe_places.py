@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,40 @@ _BY_CONTENT = 64 * 2**20
 OUT = "{out}"
 
 
-def plain_arguments(step: Step, *, out: Path) -> dict[str, Any]:
-    """The arguments of a step that shape its result, as JSON has them; the folder is ``{out}``."""
-    return {name: _plain(value, out=out) for name, value in step.arguments.items()}
+def plain_arguments(step: Step, *, out: Path, chosen: bool = False) -> dict[str, Any]:
+    """The arguments of a step that shape its result, as JSON has them; the folder is ``{out}``.
+
+    Args:
+        step: the step.
+        out: the run's folder.
+        chosen: without the fields of records that are what they are where nothing is said, so that
+            a later version with more fields finds the same.
+    """
+    return {name: _plain(value, out=out, chosen=chosen) for name, value in step.arguments.items()}
 
 
-def _plain(value: Any, *, out: Path) -> Any:
+def _plain(value: Any, *, out: Path, chosen: bool) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _plain(getattr(value, field.name), out=out)
+            field.name: _plain(getattr(value, field.name), out=out, chosen=chosen)
             for field in fields(value)
-            if field.init and field.name not in _NO_MATTER
+            if field.init
+            and field.name not in _NO_MATTER
+            and not (chosen and getattr(value, field.name) == _default(field))
         }
     if isinstance(value, Mapping):
-        return {str(k): _plain(part, out=out) for k, part in value.items() if k not in _NO_MATTER}
-    if isinstance(value, (tuple, list)):
-        return [_plain(part, out=out) for part in value]
+        return {
+            str(key): _plain(part, out=out, chosen=chosen)
+            for key, part in value.items()
+            if key not in _NO_MATTER
+        }
+    if isinstance(value, (tuple, list)):  # whose number must show, even of records of defaults
+        return [_plain(part, out=out, chosen=False) for part in value]
     return shortened(str(value), out=out) if isinstance(value, (Path, str)) else value
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def shortened(text: str, *, out: Path) -> str:

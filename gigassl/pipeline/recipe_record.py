@@ -34,6 +34,7 @@ class StepRecord:
     Attributes:
         run: of the function.
         arguments: those that shape its result, as JSON has them.
+        chosen: of them what is not a default; if that changes, the step runs again.
         inputs: what each of its inputs was: path → stamp.
         gigassl: version that ran it.
         done: whether it came to its end.
@@ -44,6 +45,7 @@ class StepRecord:
 
     run: str
     arguments: Mapping[str, Any]
+    chosen: Mapping[str, Any]
     inputs: Mapping[str, str]
     gigassl: str | None
     done: bool = False
@@ -75,9 +77,12 @@ def record_path(out: Path, step: Step) -> Path:
 def present_record(step: Step, *, out: Path) -> StepRecord:
     """A step as it would be carried out now."""
     return StepRecord(
-        run=step.run, arguments=plain_arguments(step, out=out), inputs=stamps_of(step, out=out),
+        run=step.run,
+        arguments=plain_arguments(step, out=out),
+        chosen=plain_arguments(step, out=out, chosen=True),
+        inputs=stamps_of(step, out=out),
         gigassl=installed_version("gigassl"),
-    )  # fmt: skip
+    )
 
 
 def verdict(step: Step, *, out: Path, forced: bool = False) -> Verdict:
@@ -206,12 +211,12 @@ def _changes(before: StepRecord, now: StepRecord) -> str:
     """Which settings have changed, in words; the empty text where none has."""
     if before.run != now.run:
         return f"ran {before.run} before"
-    # as JSON has them: a tuple is a list
-    was, is_ = _flat(before.arguments), _flat(json.loads(json.dumps(now.arguments)))
+    was, is_ = _flat(before.arguments), _flat(now.arguments)
+    chosen = _flat(before.chosen), _flat(now.chosen)
     said = [
         f"{name} {_short(was.get(name))} → {_short(is_.get(name))}"
-        for name in dict.fromkeys([*was, *is_])
-        if was.get(name) != is_.get(name)
+        for name in dict.fromkeys([*chosen[0], *chosen[1]])
+        if chosen[0].get(name) != chosen[1].get(name)
     ]
     more = f" and {len(said) - _MOST_CHANGES} more" if len(said) > _MOST_CHANGES else ""
     return f"changed: {', '.join(said[:_MOST_CHANGES])}{more}" if said else ""
@@ -228,7 +233,7 @@ def _changed_inputs(before: StepRecord, now: StepRecord) -> str:
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """Leaves of nested plain values by their dotted names."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         parts = value.items()
     elif isinstance(value, list) and any(isinstance(part, (dict, list)) for part in value):
         parts = {str(k): part for k, part in enumerate(value)}.items()

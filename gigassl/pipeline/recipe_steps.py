@@ -6,8 +6,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.pipeline.recipe_values import value_of
@@ -27,12 +27,14 @@ class StepKind:
         retries: whether it tries again what failed before.
         by_version: whether another version of gigassl is a reason to run it again; not for what
             takes days to make and says itself which version made it.
+        packages: of an extra, that it needs.
     """
 
     module: str
     anew: Literal["never", "settings", "inputs"] = "never"
     retries: bool = False
     by_version: bool = False
+    packages: tuple[str, ...] = ()
 
 
 _MADE, _ADAPTED = "gigassl.pipeline.{}", "gigassl.pipeline.recipe_adapters"
@@ -56,7 +58,9 @@ STEPS: Mapping[str, StepKind] = {
     "pretrain_tiles": StepKind(module=_ADAPTED, anew="inputs"),
     "probe": StepKind(module=_MADE.format("probe"), by_version=True),
     "probe_tiles": StepKind(module=_MADE.format("probe_tiles"), by_version=True),
-    "report_page": StepKind(module=_MADE.format("report"), by_version=True),
+    "report_page": StepKind(
+        module=_MADE.format("report"), by_version=True, packages=("jinja2", "plotly", "umap")
+    ),
     "screen": StepKind(module=_MADE.format("screen"), by_version=True),
     "sites": StepKind(module=_MADE.format("sites"), by_version=True),
     "synth_needles": StepKind(module=_MADE.format("synth_needles"), anew="settings"),
@@ -155,7 +159,7 @@ def arguments_of(run: str, said: Mapping[str, Any], *, out: Path) -> dict[str, A
 
 def _default_record(hint: Any) -> Any:
     """The record that stands for nothing said; None where there is none."""
-    for kind in get_args(hint) or (hint,):
+    for kind in get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,):
         if is_dataclass(kind) and isinstance(kind, type):
             needed = [f for f in fields(kind) if f.init and f.default is MISSING]
             if all(field.default_factory is not MISSING for field in needed):

@@ -151,7 +151,7 @@ def test_what_would_refuse_new_settings_is_made_anew(world: World) -> None:
     first = sorted(path.name for path in (world.out / "needles").rglob("*.png"))
     keep = world.out / "needles-of-mine.txt"
     keep.write_text("mine")
-    more = {"needles.settings.train": "4"}
+    more: dict[str, Any] = {"needles.settings.train": "4"}
     plan = plan_recipe(world.recipe, world.out, options=world.options(**more))
     assert plan.steps[3].removes == (world.out / "needles",)
     assert "removes needles first" in plan.sentence()
