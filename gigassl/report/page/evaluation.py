@@ -52,11 +52,10 @@ def evaluation_sections(
 
     Args:
         predictions: tables of any kinds of task; an empty one gives no section.
-        settings: as of ``compare``; a metric holds for the kinds of task that have it, and a
-            reference for those where it was run.
+        settings: as of ``compare``, for every kind of task.
 
     Raises:
-        SettingsError: tables that cannot be compared.
+        SettingsError: tables that cannot be compared, or settings that do not suit a kind of task.
     """
     settings = settings or CompareSettings()
     tables = [each for each in predictions if len(each)]

@@ -279,6 +279,27 @@ def test_names_are_text_in_tables_and_figures() -> None:
         assert "<script>" not in json.dumps(drawn)
 
 
+def test_scores_that_are_no_probabilities_decide_nothing_and_are_named() -> None:
+    task = task_of([0, 1] * 12)
+    logits = np.stack([-task.target, task.target], axis=1) * 3 + np.arange(24)[:, None] % 3
+    tables = [
+        rows_of_split(task, split, logits[split.test], method=Method(name="logits"))
+        for split in folds_of(task)
+    ]
+    found = joined("classification", tables, provenance={})
+    (section,) = evaluation_sections([found], settings=SETTINGS)
+    assert "What &#39;logits&#39; said are no probabilities" in section.body
+    assert "Left out, because its scores are no probabilities: logits." in section.body
+    assert not figures_of(str(section.body))
+
+
+def test_the_same_predictions_give_the_same_page() -> None:
+    first, second = (
+        evaluation_sections([classified("8", "full")], settings=SETTINGS) for _ in range(2)
+    )
+    assert first == second
+
+
 def test_an_axis_holds_every_interval_and_chance_where_it_is_near() -> None:
     comparison = compared(classified("full"))
     rows = comparison.tables[0].rows

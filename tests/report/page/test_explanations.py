@@ -134,6 +134,22 @@ def test_damaged_slides_are_named_and_the_others_shown(folders: list[Path], tmp_
     assert "No explained slide could be shown." in section.body
 
 
+def test_a_risk_has_neither_class_nor_truth(tmp_path: Path) -> None:
+    record = replace(
+        record_of("s", meaning="contribution", explained="risk", y_true=""), asked="",
+        answer={"risk": 1.25},
+    )  # fmt: skip
+    save_explained(tmp_path / "why", record, seed=0, sheet=False)
+    (section,) = explanation_sections([tmp_path / "why"])
+    assert "the risk, 1.25" in section.body
+    assert "true class" not in section.body
+    assert "contribution to the risk" in section.body
+
+
+def test_the_same_folders_give_the_same_page(folders: list[Path]) -> None:
+    assert explanation_sections(folders) == explanation_sections(folders)
+
+
 def test_two_runs_of_one_method_are_told_apart(tmp_path: Path) -> None:
     for run in ("first", "second"):
         save_explained(tmp_path / run, record_of("a"), seed=0, sheet=False)
