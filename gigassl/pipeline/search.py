@@ -1,6 +1,6 @@
 """Search: the slides of a table that are nearest to a slide, a new slide file, or a vector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,11 +82,10 @@ def search(
     table = open_table(vectors)
     columns = search_columns(table, options.labels, where=options.where, show=options.show)
     asked = read_query(query, table, options=options.new, progress=progress or Silent())
-    if asked.row is not None:
-        asked = replace(asked, patient_id=columns.patients[asked.row])
+    row_of = {name: row for row, name in enumerate(table.slide_ids)}
+    asked = _as_labelled(asked, row_of, columns=columns)
     among = _among(table, asked, columns=columns, exclude_patient=options.exclude_patient)
     searcher = Searcher(table, index=options.index, n_queries=1)
-    row_of = {name: row for row, name in enumerate(table.slide_ids)}
     wanted = asked.vector if asked.row is None else asked.name
     near = searcher.nearest(wanted, k=options.k, among=among)
     found = [(one, row_of[one.slide_id]) for one in near]
@@ -107,6 +106,16 @@ def search(
         notes=notes, out=out, sheet=sheet,
     )  # fmt: skip
     return _kept(result, asked, slides=slides, progress=progress or Silent())
+
+
+def _as_labelled(query: Query, row_of: Mapping[str, int], *, columns: SearchColumns) -> Query:
+    """The query with the patient that the labels say, where it stands in the table."""
+    row = None if query.slide_id is None else row_of.get(query.slide_id)
+    if row is None:
+        return query
+    note = f"'{query.slide_id}' stands in the table too and is left out"
+    notes = query.notes if query.row is not None else (*query.notes, note)
+    return replace(query, patient_id=columns.patients[row], notes=notes)
 
 
 def _refused(out: Path | None, sheet: Path | None, options: SearchOptions) -> Cohort | None:

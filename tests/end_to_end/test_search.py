@@ -121,6 +121,12 @@ def test_a_new_slide_is_embedded_as_the_table_was(slides: Path, tmp_path: Path, 
     assert "gamma: no picture on the sheet: no file of that name in the slides" in done.out
     with Image.open(tmp_path / "near.png") as picture:
         assert picture.size[0] > 900
+    other = ("--tile-encoder", "efficientnet-lite0")
+    done = run("search", table, slides / "beta.svs", *other)
+    assert done.code == 2
+    assert "beta.svs cannot be embedded as the table's slides were (tile_encoder" in done.err
+    done = run("search", table, slides / "beta.svs")
+    assert "'beta' stands in the table too and is left out" in done.out
     done = run("search", table, "beta", "--exclude-patient")
     assert "no patients are known, so each slide is its own" in done.out
 
