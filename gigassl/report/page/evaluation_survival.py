@@ -99,23 +99,15 @@ def _steps(
     if not len(time):
         return
     survival = kaplan_meier(time, event)
-    known = np.isfinite(survival.low)
+    # a band goes on to the end of its curve, also where the last patient had the event
+    known = np.flatnonzero(np.isfinite(survival.low))
+    until = np.r_[survival.time[known], survival.time[-1]]
+    low, high = (np.r_[each[known], each[known[-1]]] for each in (survival.low, survival.high))
     step, group = {"shape": "hv", "color": colour}, {"legendgroup": name}
-    band = {
-        "x": short(survival.time[known]),
-        "mode": "lines",
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    band = {"x": short(until), "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     edge = {"line": {**step, "width": 0}, **group}
-    yield {**band, "y": short(survival.low[known]), **edge}
-    yield {
-        **band,
-        "y": short(survival.high[known]),
-        "fill": "tonexty",
-        "fillcolor": _faint(colour),
-        **edge,
-    }
+    yield {**band, "y": short(low), **edge}
+    yield {**band, "y": short(high), "fill": "tonexty", "fillcolor": _faint(colour), **edge}
     yield {
         "x": short(survival.time), "y": short(survival.share), "mode": "lines",
         "line": {**step, "width": 2.4},
