@@ -34,7 +34,7 @@ def preset_of(
 
 
 def _named(presets: Mapping[str, Any], name: Any, *, where: str) -> Any:
-    if name not in presets:
+    if not isinstance(name, str) or name not in presets:
         raise unknown_name(where, str(name), known=presets)
     return presets[name]
 
