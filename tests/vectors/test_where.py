@@ -118,11 +118,11 @@ def obvious(where: Where, row: dict[str, Any]) -> bool | None:
                 return (cell is None) == (operator == "==")
             if cell is None:
                 return None
-            said: dict[str, bool] = {
+            verdicts: dict[str, bool] = {
                 "==": cell == value, "!=": cell != value, "<": cell < value, "<=": cell <= value,
                 ">": cell > value, ">=": cell >= value,
             }  # fmt: skip
-            return said[operator]
+            return verdicts[operator]
     raise AssertionError(where)
 
 
