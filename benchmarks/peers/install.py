@@ -32,7 +32,7 @@ def pythons(environments: Path, *, here: Path) -> Mapping[str, Path]:
 
 
 def install(environments: Path) -> None:
-    """Makes what is missing; about 8 GB each, because both want PyTorch with CUDA."""
+    """Makes what is missing; about 7 GB each, of which 5 are PyTorch with CUDA."""
     for module in INSTALLED:
         folder = environments / module
         if not folder.exists():
