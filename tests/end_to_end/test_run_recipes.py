@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gigassl.bags.bag import Bag, save_bag
@@ -137,9 +136,7 @@ def test_demo_is_the_recipe(run: Run, tmp_path: Path) -> None:
     done = run("run", "demo", "-o", recipe)
     assert done.code == 0, done.err
     for name in ("vectors.parquet", "vectors-mean.parquet"):
-        ours, theirs = (open_table(folder / name) for folder in (recipe, demo))
-        assert ours.slide_ids == theirs.slide_ids
-        np.testing.assert_array_equal(ours.embeddings, theirs.embeddings)
+        assert (recipe / name).read_bytes() == (demo / name).read_bytes()
     tables = [open_predictions(each / "worth" / "predictions.parquet") for each in (demo, recipe)]
     assert tables[0].data.equals(tables[1].data)
 
