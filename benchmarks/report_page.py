@@ -2,8 +2,8 @@
 
 Promise: 1,000 slides with thumbnails stay below 15 MB and open in less than 3 s; 11,642 slides,
 thumbnails beside the page, can still be used. Vectors are drawn at random around 12 centres;
-thumbnails are painted tissue, cut anew for each slide. Needs `chromium`; takes some minutes, mostly
-UMAP. `python -m benchmarks.report_page [ROWS …]`
+thumbnails are of coloured blobs, which fill the bytes that a thumbnail may take. Needs `chromium`;
+takes some minutes, mostly UMAP. `python -m benchmarks.report_page [ROWS …]`
 """
 
 import shutil
@@ -13,24 +13,24 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from gigassl.pipeline.report import ReportOptions, report_page
 from gigassl.slides.slide_files import save_image
-from gigassl.slides.synthetic import SyntheticSettings, paint_slide
 from gigassl.vectors.row import SlideRow
 from gigassl.vectors.table import save_table, table_from_rows
 
 ROWS, DIM, CENTRES, OPENED = (1000, 11_642), 256, 12, 5
-WIDTH, HEIGHT = 640, 480
+PAINTED, WIDTH, HEIGHT = 20, 640, 480
 
 
 def cohort(folder: Path, n: int) -> None:
-    """Vectors, labels, and one slide file for every 20 slides, which links name again."""
+    """Vectors, labels, and twenty slide files that all slides link to."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((CENTRES, DIM))
-    number = rng.integers(0, CENTRES, n)
-    vectors = centres[number] + 1.5 * rng.standard_normal((n, DIM))
+    group = rng.integers(0, CENTRES, n)
+    vectors = centres[group] + 1.5 * rng.standard_normal((n, DIM))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = [
         SlideRow(
@@ -43,15 +43,16 @@ def cohort(folder: Path, n: int) -> None:
         for k in range(n)
     ]  # fmt: skip
     save_table(table_from_rows(rows, provenance={}), folder / "vectors.parquet")
-    labels = [f"{row.slide_id},{'abcdefghijkl'[number[k]]},{k % 71}" for k, row in enumerate(rows)]
+    labels = [f"{row.slide_id},{'abcdefghijkl'[group[k]]},{k % 71}" for k, row in enumerate(rows)]
     (folder / "labels.csv").write_text("\n".join(["slide_id,subtype,age", *labels]))
     slides = folder / "slides"
     slides.mkdir()
-    for seed in range(20):
-        settings = SyntheticSettings(width_px=2 * WIDTH, height_px=2 * HEIGHT, seed=seed)
-        save_image(paint_slide(settings).image, folder / f"{seed}.svs", mpp=0.5)
+    for number in range(PAINTED):
+        blobs = Image.fromarray(rng.integers(90, 255, (48, 64, 3), dtype=np.uint8))
+        picture = np.asarray(blobs.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+        save_image(picture, folder / f"{number}.svs", mpp=0.5)
     for k, row in enumerate(rows):
-        (slides / f"{row.slide_id}.svs").symlink_to(folder / f"{k % 20}.svs")
+        (slides / f"{row.slide_id}.svs").symlink_to(folder / f"{k % PAINTED}.svs")
 
 
 def ready_seconds(page: Page, path: Path) -> float:

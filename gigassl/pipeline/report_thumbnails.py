@@ -141,8 +141,7 @@ def _beside(source: CohortSlide, mpp: float | None, *, budget: int, folder: Path
 def _picture(source: CohortSlide, mpp: float | None) -> UInt8[np.ndarray, "row col 3"]:
     with open_slide(source.path, cohort_mpp=source.mpp, default_mpp=mpp) as slide:
         longest = max(slide.info.width_l0, slide.info.height_l0)
-        # twice as fine as shown: what is left is resampled well
-        return slide.thumbnail(slide.info.mpp * longest / (2 * _SIDE_PX))
+        return slide.thumbnail(slide.info.mpp * longest / _SIDE_PX)
 
 
 def small_jpeg(picture: UInt8[np.ndarray, "row col 3"], *, budget: int) -> bytes:

@@ -1,4 +1,4 @@
-"""``gigassl report`` as a user runs it; what the page does in a browser is tested in tests/pages."""
+"""``gigassl report`` as a user runs it; tests/pages has what its page does in a browser."""
 
 import json
 from pathlib import Path

@@ -27,10 +27,10 @@ def cohort_on_disk(folder: Path, *, n: int = N) -> Path:
         site = k // 2 % N_SITES
         vector = rng.standard_normal(DIM)
         vector[site] += 4
-        facts = {"file": f"{k}.svs", "width_l0": 320, "height_l0": 240, "mpp": 0.5}
         row = make_row(
-            "a", embedding=l2_normalised(vector), patient_id=f"p{k // 2:02}",
-            n_tiles=int(rng.integers(5, 900)), view_spread=float(rng.gamma(2, 0.1)), **facts,
+            "a", file=f"{k}.svs", width_l0=320, height_l0=240, mpp=0.5,
+            embedding=l2_normalised(vector), patient_id=f"p{k // 2:02}",
+            n_tiles=int(rng.integers(5, 900)), view_spread=float(rng.gamma(2, 0.1)),
         )  # fmt: skip
         rows.append(replace(row, slide_id=name))
         labels.append(f"{name},{(EVIL, 'LUAD')[k % 2]},{40 + k},h{site}")

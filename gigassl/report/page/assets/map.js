@@ -13,7 +13,7 @@
   const MANY = 2000;
   document.documentElement.classList.toggle("no-pictures", !data.pictured);
   let pictures = null;
-  let map = 0, column = byName.get(data.first) || null, kept = null, chosen = -1;
+  let map = 0, column = byName.get(data.first) || null, kept = null, chosen = -1, pointed = -1;
 
   const element = (tag, className, text) => {
     const made = document.createElement(tag);
@@ -286,13 +286,28 @@
   draw().then(() => {
     plot.on("plotly_hover", ({ points, event }) => {
       const row = points[0].customdata;
-      if (row !== undefined && event) showCard(row, event);
+      if (row === undefined || !event) return;
+      pointed = row;
+      showCard(row, event);
     });
-    plot.on("plotly_unhover", () => { card.hidden = true; });
+    plot.on("plotly_unhover", () => {
+      card.hidden = true;
+      pointed = -1;
+    });
     plot.on("plotly_click", ({ points }) => {
       const row = points[0].customdata;
-      if (row !== undefined) choose(row);
+      if (row !== undefined && row !== chosen) choose(row);
     });
+    /* Plotly drops a click while it draws; what was pointed at when the button went down is meant. */
+    let pressed = null;
+    plot.addEventListener("pointerdown", ({ clientX, clientY }) => {
+      pressed = { row: pointed, x: clientX, y: clientY };
+    }, true);
+    addEventListener("pointerup", ({ clientX, clientY }) => {
+      const still = pressed && Math.hypot(clientX - pressed.x, clientY - pressed.y) < 4;
+      if (still && pressed.row >= 0 && pressed.row !== chosen) choose(pressed.row);
+      pressed = null;
+    }, true);
     root.dataset.ready = "yes";
     root.dataset.readyMs = String(Math.round(performance.now()));
   });
