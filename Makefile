@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint slow benchmarks clean
+.PHONY: demo test lint slow benchmarks docs clean
 
 demo: $(READY)
 	$(BIN)/gigassl demo -o demo
@@ -37,5 +37,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.bags.prepare import TileSettings as TileSettings
     from gigassl.errors import GigasslError as GigasslError
     from gigassl.evaluate.comparison import CompareSettings as CompareSettings
+    from gigassl.evaluate.estimators import SlideProbe as SlideProbe
+    from gigassl.evaluate.estimators import SlideRegressor as SlideRegressor
+    from gigassl.evaluate.estimators import SlideSurvival as SlideSurvival
     from gigassl.evaluate.mil.saved import load_mil_model as load_mil_model
     from gigassl.evaluate.needles.curve import NeedleCurveSettings as NeedleCurveSettings
     from gigassl.evaluate.needles.curve import NeedleVariant as NeedleVariant
@@ -27,6 +30,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.evaluate.split_files import write_splits as write_splits
     from gigassl.evaluate.splits import SplitSettings as SplitSettings
     from gigassl.evaluate.splits import make_splits as make_splits
+    from gigassl.pipeline.bag_encoder import BagEncoder as BagEncoder
     from gigassl.pipeline.bank import BankSettings as BankSettings
     from gigassl.pipeline.bank import encode_bank as encode_bank
     from gigassl.pipeline.bank import estimate_bank as estimate_bank
@@ -77,9 +81,18 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.probe_tiles import probe_tiles as probe_tiles
     from gigassl.pipeline.probe_tiles_options import ProbeTilesOptions as ProbeTilesOptions
     from gigassl.pipeline.ray_settings import RayEngine as RayEngine
+    from gigassl.pipeline.recipe import RecipeOptions as RecipeOptions
+    from gigassl.pipeline.recipe import plan_recipe as plan_recipe
     from gigassl.pipeline.recipe import run_recipe as run_recipe
+    from gigassl.pipeline.report import ReportOptions as ReportOptions
+    from gigassl.pipeline.report import report_page as report_page
     from gigassl.pipeline.screen import screen as screen
     from gigassl.pipeline.screen_targets import ScreenOptions as ScreenOptions
+    from gigassl.pipeline.search import SearchOptions as SearchOptions
+    from gigassl.pipeline.search import search as search
+    from gigassl.pipeline.search_metrics import RetrievalOptions as RetrievalOptions
+    from gigassl.pipeline.search_metrics import retrieval as retrieval
+    from gigassl.pipeline.search_query import QueryOptions as QueryOptions
     from gigassl.pipeline.sites import sites as sites
     from gigassl.pipeline.synth_needles import SynthNeedlesSettings as SynthNeedlesSettings
     from gigassl.pipeline.synth_needles import synth_needles as synth_needles
@@ -120,6 +133,7 @@ if TYPE_CHECKING:  # what type checkers see of the names below
 
 _HOME = {
     "AugmentationSettings": "gigassl.tiles.augmentation",
+    "BagEncoder": "gigassl.pipeline.bag_encoder",
     "BankSettings": "gigassl.pipeline.bank",
     "Cohort": "gigassl.slides.cohort",
     "CompareSettings": "gigassl.evaluate.comparison",
@@ -150,12 +164,20 @@ _HOME = {
     "ProbeOptions": "gigassl.pipeline.probe",
     "ProbeSettings": "gigassl.evaluate.probe_settings",
     "ProbeTilesOptions": "gigassl.pipeline.probe_tiles_options",
+    "QueryOptions": "gigassl.pipeline.search_query",
     "RayEngine": "gigassl.pipeline.ray_settings",
+    "RecipeOptions": "gigassl.pipeline.recipe",
+    "RetrievalOptions": "gigassl.pipeline.search_metrics",
+    "ReportOptions": "gigassl.pipeline.report",
     "RunOptions": "gigassl.pipeline.jobs",
     "SamplingSettings": "gigassl.tiles.pretrain.settings",
     "ScreenOptions": "gigassl.pipeline.screen_targets",
     "ScreenSettings": "gigassl.evaluate.screening",
+    "SearchOptions": "gigassl.pipeline.search",
     "Searcher": "gigassl.vectors.search",
+    "SlideProbe": "gigassl.evaluate.estimators",
+    "SlideRegressor": "gigassl.evaluate.estimators",
+    "SlideSurvival": "gigassl.evaluate.estimators",
     "SlideTable": "gigassl.vectors.table",
     "SplitSettings": "gigassl.evaluate.splits",
     "StoreSettings": "gigassl.stores",
@@ -205,6 +227,7 @@ _HOME = {
     "open_bank": "gigassl.bags.bank",
     "open_slide": "gigassl.slides.reader",
     "open_table": "gigassl.vectors.table",
+    "plan_recipe": "gigassl.pipeline.recipe",
     "predict": "gigassl.pipeline.predict",
     "pretrain": "gigassl.pipeline.pretrain",
     "pretrain_tiles": "gigassl.pipeline.pretrain_tiles",
@@ -216,9 +239,12 @@ _HOME = {
     "read_digits": "gigassl.slides.digits",
     "read_splits": "gigassl.evaluate.split_files",
     "read_tasks": "gigassl.tiles.labelled_tasks",
+    "retrieval": "gigassl.pipeline.search_metrics",
+    "report_page": "gigassl.pipeline.report",
     "run_probe": "gigassl.evaluate.probes",
     "run_recipe": "gigassl.pipeline.recipe",
     "screen": "gigassl.pipeline.screen",
+    "search": "gigassl.pipeline.search",
     "sites": "gigassl.pipeline.sites",
     "synth_needles": "gigassl.pipeline.synth_needles",
     "synth_nic": "gigassl.pipeline.synth_nic",

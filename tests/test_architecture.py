@@ -46,6 +46,13 @@ def test_that_guard_can_fail() -> None:
     assert "numpy" in loaded_by("import gigassl.slides.grid") & set(HEAVY)
 
 
+def test_embedding_loads_nothing_that_only_evaluations_and_reports_need() -> None:
+    loaded = loaded_by("import gigassl.pipeline.embed, gigassl.pipeline.preflight")
+    unwanted = {"scipy", "sklearn", "pandas", "matplotlib", "lightly", "faiss", "ray", "openvino"}
+    assert "torch" in loaded
+    assert not loaded & unwanted
+
+
 def test_files_stay_small_and_have_a_name_of_their_own() -> None:
     assert len(SOURCES) > 30
     for path in SOURCES:

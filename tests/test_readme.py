@@ -11,7 +11,7 @@ COMMANDS = (
     "embed", "encode", "pretrain", "import-model", "merge", "doctor", "inspect", "demo", "probe",
     "mil", "fewshot", "inductive", "compare", "sites", "screen", "fit", "predict", "import-vectors",
     "probe-tiles", "pretrain-tiles", "synth nic", "synth needles", "run", "explain",
-    "verify",
+    "verify", "report", "search",
 )  # fmt: skip
 README = (REPO_ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -72,7 +72,8 @@ class PreparedSlide:
     afterwards: Callable[[], None] | None = None
 
     def close(self) -> None:
-        """Closes the slide."""
+        """Closes the slide and lets go of what was decoded, however long this record is kept."""
+        self.tiles.let_go()
         self.slide.close()
         if self.afterwards is not None:
             self.afterwards()

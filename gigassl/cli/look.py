@@ -67,6 +67,10 @@ def inspect_command(
             help="Of a bag: write a PNG of its grid, coloured by three principal components."
         ),
     ] = None,
+    geojson: Annotated[
+        Path | None,
+        typer.Option(help="Of a bag: write its tiles as GeoJSON for QuPath, coloured alike."),
+    ] = None,
     storage_options: opt.StorageOptions = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -77,6 +81,6 @@ def inspect_command(
 
     with brought([place_of(file)], opt.store_settings(storage_options)) as (local,):
         found = inspect(local)
-        if mosaic is not None or colours is not None:
-            draw_bag(local, mosaic=mosaic, colours=colours)
+        if any(wanted is not None for wanted in (mosaic, colours, geojson)):
+            draw_bag(local, mosaic=mosaic, colours=colours, geojson=geojson)
     typer.echo(json_module.dumps(found, indent=2, ensure_ascii=False) if json else as_text(found))

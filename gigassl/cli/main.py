@@ -91,8 +91,10 @@ def _register() -> None:
         pretrain_tiles,
         probe,
         probe_tiles,
+        report,
         run,
         screen,
+        search,
         sites,
         synth,
         verify,
@@ -122,12 +124,14 @@ def _register() -> None:
             ("inductive", inductive.inductive_command, inductive.EXAMPLE),
             ("compare", compare.compare_command, compare.EXAMPLE),
             ("sites", sites.sites_command, sites.EXAMPLE),
+            ("report", report.report_command, report.EXAMPLE),
         ),
         "Their use": (
             ("fit", fit.fit_command, fit.FIT_EXAMPLE),
             ("predict", fit.predict_command, fit.PREDICT_EXAMPLE),
             ("screen", screen.screen_command, screen.EXAMPLE),
             ("explain", explain.explain_command, explain.EXAMPLE),
+            ("search", search.search_command, search.EXAMPLE),
         ),
     }
     for panel, commands in panels.items():

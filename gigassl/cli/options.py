@@ -122,7 +122,8 @@ ScaledDct = Annotated[
 Overviews = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for a picture per slide: tissue and kept tiles.", rich_help_panel=RUN
+        help="Folder for a picture per slide (tissue and kept tiles), and the tissue as GeoJSON.",
+        rich_help_panel=RUN,
     ),
 ]
 SlideDir = Annotated[

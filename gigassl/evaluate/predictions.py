@@ -16,7 +16,7 @@ from gigassl.evaluate.split import Split
 from gigassl.evaluate.task import Kind, Task
 from gigassl.evaluate.vector_set import Control
 from gigassl.files import written_whole
-from gigassl.vectors.table import read_parquet
+from gigassl.vectors.parquet_files import read_parquet
 
 FORMAT, VERSION = "gigassl-predictions", 1
 

@@ -89,6 +89,11 @@ def demo(
 
     First by the mean of their tiles; then by a slide encoder trained on a small augmented bank
     of the same slides, without their labels. Both are probed, beside controls and a MIL model.
+
+    Raises:
+        SettingsError: fewer than one slide, or a folder that holds something else.
+        BusyError: another run writes there.
+        MachineError: disk full, read-only folder.
     """
     labels = make_cohort(folder / "slides", n_slides=n_slides, seed=seed)
     cohort = read_cohort(labels)

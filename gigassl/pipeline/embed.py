@@ -68,9 +68,11 @@ class EmbedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedResult:
-    """What a run did.
+    """What a run of ``embed`` did.
 
     Attributes:
+        out: the file or URL of the table.
+        failures: slides that could not be embedded: where it failed, and why.
         table: the whole table as written; None where no slide could be embedded.
         n_new, n_reused: slides embedded now, and rows kept from before.
         interrupted: the run was stopped by the user; what was done is kept.

@@ -15,6 +15,13 @@ from gigassl.bags.prepare import mask_path
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.explain.explanation import Explanation
+from gigassl.evaluate.explain.record import (
+    ExplainedSlide,
+    read_record,
+    read_records,
+    save_record,
+    scale_of,
+)
 from gigassl.evaluate.labels import some
 from gigassl.pipeline.explain_models import Explainable, chosen_model, load_models
 from gigassl.pipeline.explain_options import (
@@ -25,21 +32,9 @@ from gigassl.pipeline.explain_options import (
     truth_of,
     wanted,
 )
-from gigassl.pipeline.explain_products import Scored, on_mask, save_products, tile_map
-from gigassl.pipeline.explain_result import (
-    ExplainedSlide,
-    ExplainResult,
-    read_record,
-    read_records,
-    save_record,
-)
-from gigassl.pipeline.explain_words import (
-    answer_of,
-    named,
-    save_slide_table,
-    scale_of,
-    title_of,
-)
+from gigassl.pipeline.explain_products import PRODUCTS, Scored, on_mask, save_products, tile_map
+from gigassl.pipeline.explain_result import ExplainResult
+from gigassl.pipeline.explain_words import answer_of, named, save_slide_table, title_of
 from gigassl.pipeline.failures import Failure, missing_files, save_failures
 from gigassl.pipeline.jobs import BagJob, RunOptions
 from gigassl.pipeline.output import claimed, make_folder
@@ -187,6 +182,9 @@ class _Run:
             if slide is not None:
                 stack.enter_context(slide)
             tiles = tile_map(bag, explanation, slide=slide)
+            record = replace(
+                record, width_l0=tiles.width_l0, height_l0=tiles.height_l0, mpp_l0=tiles.mpp_l0
+            )
             share = None
             if mask is not None:
                 size = {"width_l0": tiles.width_l0, "height_l0": tiles.height_l0}
@@ -240,7 +238,7 @@ class _Run:
             "truth": self.truth.get(slide_id, ""), "seed": self.options.seed,
             "mask": None if mask is None else hashlib.sha256(mask.read_bytes()).hexdigest(),
             "masks": self.options.masks is not None, "slide": slide_id in self.files,
-            "versions": shaping_versions(),
+            "products": PRODUCTS, "versions": shaping_versions(),
         })  # fmt: skip
 
     def _number(

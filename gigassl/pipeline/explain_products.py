@@ -1,12 +1,11 @@
 """Files of an explained slide: heatmap, tiles, GeoJSON, OME-TIFF, table of scores."""
 
-import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
+from PIL import Image
 
 from gigassl.bags.bag import Bag
 from gigassl.errors import SlideError
@@ -17,12 +16,15 @@ from gigassl.report.geojson import save_tiles_geojson
 from gigassl.report.heatmap import save_heatmap
 from gigassl.report.ome_overlay import save_ome_overlay
 from gigassl.report.tile_map import TileMap
-from gigassl.report.tile_sheet import save_tile_sheet
+from gigassl.report.tile_scores import PICTURE, SCORES, save_scores
+from gigassl.report.tile_sheet import SHEET, save_tile_sheet
 from gigassl.slides.grid import TissueMask, tissue_fractions
 from gigassl.slides.reader import Slide
 from gigassl.vectors.groups import generator_of
 
-COLUMNS = ("slide_id", "x", "y", "side_l0", "score")
+PRODUCTS = 2
+"""Version of the files of a slide: those of another one are made again."""
+
 _THUMBNAIL_PX = 1600
 
 
@@ -73,8 +75,8 @@ def tile_map(bag: Bag, explanation: Explanation, *, slide: Slide | None) -> Tile
 def save_products(scored: Scored, folder: Path, *, slide: Slide | None) -> None:
     """Writes all files of a slide but its record.
 
-    ``heatmap.png``, with the slide ``tiles.png``, ``tiles.geojson``, ``overlay.ome.tiff`` where the
-    µm/px is known, ``scores.csv``.
+    ``heatmap.png``, with the slide ``slide.jpg`` and ``tiles.png``, ``tiles.geojson``,
+    ``overlay.ome.tiff`` where the µm/px is known, ``scores.csv``.
 
     Args:
         scored: the slide.
@@ -91,7 +93,9 @@ def save_products(scored: Scored, folder: Path, *, slide: Slide | None) -> None:
     if slide is not None:
         side_l0 = max(tiles.width_l0, tiles.height_l0)
         thumbnail = slide.thumbnail(slide.info.mpp * max(1.0, side_l0 / _THUMBNAIL_PX))
-        save_tile_sheet(slide, tiles, folder / "tiles.png", scale=scored.scale)
+        with written_whole(folder / PICTURE) as part:
+            Image.fromarray(thumbnail).save(part, "JPEG", quality=85)
+        save_tile_sheet(slide, tiles, folder / SHEET, scale=scored.scale)
     save_heatmap(
         folder / "heatmap.png", tiles, title=scored.title, scale=scored.scale, thumbnail=thumbnail
     )
@@ -101,19 +105,7 @@ def save_products(scored: Scored, folder: Path, *, slide: Slide | None) -> None:
     save_tiles_geojson(tiles, folder / "tiles.geojson", measurements=measured)
     if tiles.mpp_l0 is not None:
         save_ome_overlay(tiles, folder / "overlay.ome.tiff", channel=scored.scale)
-    _save_scores(scored, folder / "scores.csv")
-
-
-def _save_scores(scored: Scored, path: Path) -> None:
-    tiles = scored.tiles
-    more: Mapping[str, np.ndarray] = {} if scored.share is None else {"mask_share": scored.share}
-    columns = [tiles.score, *more.values()]
-    with written_whole(path) as part, part.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow([*COLUMNS, *more])
-        for k, (x, y) in enumerate(tiles.coords.tolist()):
-            numbers = ["" if np.isnan(c[k]) else repr(float(c[k])) for c in columns]
-            writer.writerow([tiles.slide_id, x, y, repr(float(tiles.side_l0)), *numbers])
+    save_scores(tiles, folder / SCORES, share=scored.share)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,11 +8,9 @@ from typing import Any
 from jaxtyping import Float64
 from numpy import ndarray
 
+from gigassl.evaluate.explain.record import ExplainedSlide
 from gigassl.files import written_whole
 from gigassl.pipeline.explain_models import Explainable
-from gigassl.pipeline.explain_result import ExplainedSlide
-
-_MEANINGS = {"attention": "attention", "grad-cam": "Grad-CAM heat"}
 
 
 def answer_of(model: Explainable) -> str:
@@ -24,18 +22,6 @@ def named(model: Explainable, answer: Float64[ndarray, " answer"]) -> dict[str, 
     """What a model says, by class or as its one number."""
     names = model.classes or (answer_of(model),)
     return dict(zip(names, answer.tolist(), strict=True))
-
-
-def scale_of(record: ExplainedSlide) -> str:
-    """What a score is, in words."""
-    what = f"'{record.explained}'" if record.asked else f"the {record.explained}"
-    if record.meaning == "contribution":
-        return f"contribution to the logit of {what}" if record.asked else f"contribution to {what}"
-    return (
-        _MEANINGS[record.meaning]
-        if record.meaning == "attention"
-        else (f"{_MEANINGS[record.meaning]} for {what}")
-    )
 
 
 def title_of(record: ExplainedSlide) -> str:

@@ -18,6 +18,7 @@ from gigassl.evaluate.contamination import counted
 from gigassl.evaluate.frozen import KIND as FROZEN_PROBE
 from gigassl.evaluate.predictions import is_predictions, open_predictions
 from gigassl.pipeline.bank_estimate import gigabytes
+from gigassl.report.geojson import save_bag_geojson
 from gigassl.report.mosaic import save_colours, save_mosaic
 from gigassl.slides.cohort import SLIDE_SUFFIXES, is_bag
 from gigassl.slides.description import describe_slide
@@ -119,25 +120,34 @@ def _grid(bag: Bag) -> dict[str, Any] | str:
     }
 
 
-def draw_bag(path: Path, *, mosaic: Path | None = None, colours: Path | None = None) -> None:
-    """Draws a bag as a compressed slide: all channels, or three principal components as colours.
+def draw_bag(
+    path: Path, *, mosaic: Path | None = None, colours: Path | None = None,
+    geojson: Path | None = None,
+) -> None:  # fmt: skip
+    """Draws a bag: as a compressed slide, or its tiles as GeoJSON for QuPath.
+
+    Args:
+        path: the bag.
+        mosaic: PNG of all channels of its features, on its grid.
+        colours: PNG of its grid, three principal components as colours.
+        geojson: its tiles in level-0 px, coloured alike; they need not lie on a grid.
 
     Raises:
-        SettingsError: it is no bag, or its tiles lie on no grid.
+        SettingsError: it is no bag, its tiles lie on no grid, or their size is not known.
         MachineError: a picture cannot be written.
     """
     if not is_bag(path) or not path.is_file():
-        raise SettingsError(
-            f"{path.name} is no bag (.h5); only bags are drawn as compressed slides"
-        )
+        raise SettingsError(f"{path.name} is no bag (.h5); only bags are drawn")
     try:
-        slide = _open(path).to_grid()
+        bag = _open(path)
+        if geojson is not None:
+            save_bag_geojson(bag, geojson)
+        if mosaic is not None:
+            save_mosaic(bag.to_grid(), mosaic)
+        if colours is not None:
+            save_colours(bag.to_grid(), colours)
     except SlideError as error:
         raise SettingsError(f"{path.name}: {error.reason}") from error
-    if mosaic is not None:
-        save_mosaic(slide, mosaic)
-    if colours is not None:
-        save_colours(slide, colours)
 
 
 def _bank(folder: Path) -> dict[str, Any]:

@@ -47,7 +47,8 @@ class RunOptions:
         slide_dir: where the slides of a table without paths lie.
         masks: folder of tissue masks ``<slide_id>.png`` / ``.geojson`` to use instead of detection.
         keep_bags: folder, or its URL, to write the bags to as well.
-        overviews: folder for a PNG per slide with tissue contour and kept tiles.
+        overviews: folder for a PNG per slide with tissue contour and kept tiles, and for the tissue
+            as GeoJSON in its folder "tissue".
         bag_encoder: name of the tile encoder of foreign bags whose file does not say it.
         coords_unit: unit of the coordinates of foreign bags without one: "um" or "px".
         stores: how slides and bags at URLs are reached, and where their local copies lie.

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from gigassl.bags.info import BagInfo
-from gigassl.bags.prepare import PreparedSlide, TileSettings, lay_tiles, look_at
+from gigassl.bags.prepare import PreparedSlide, SeenSlide, TileSettings, lay_tiles, look_at
 from gigassl.errors import SlideError
 from gigassl.files import machine_error
 from gigassl.pipeline.staging import Staging
 from gigassl.slides.cohort import CohortSlide
-from gigassl.slides.grid import GridSettings
+from gigassl.slides.grid import GridSettings, TileGrid
+from gigassl.slides.masks import save_geojson
 from gigassl.slides.overview import save_overview
+
+OUTLINES = "tissue"
+"""Folder of the tissue's outlines beside the overviews; as masks they give the same tissue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,8 @@ class Opening:
 
     Attributes:
         masks: folder of tissue masks to use instead of detection.
-        overviews: folder for a PNG per slide with tissue contour and kept tiles.
+        overviews: folder for a PNG per slide with tissue contour and kept tiles, and for the tissue
+            as GeoJSON in its folder "tissue".
         staging: makes local files of slides that lie in a store.
     """
 
@@ -56,17 +61,22 @@ class Opening:
             prepared = lay_tiles(seen, self.tiles)
             return prepared
         finally:
-            if self.overviews is not None and seen.thumbnail is not None:
-                save_overview(
-                    self.overviews / f"{source.slide_id}.png",
-                    thumbnail=seen.thumbnail,
-                    tissue=seen.tissue,
-                    grid=prepared.grid if prepared else None,
-                    slide_id=source.slide_id,
-                    info=seen.slide.info,
-                )
+            if self.overviews is not None:
+                grid = prepared.grid if prepared else None
+                _draw(seen, self.overviews, slide_id=source.slide_id, grid=grid)
             if prepared is None:
                 seen.slide.close()
+
+
+def _draw(seen: SeenSlide, folder: Path, *, slide_id: str, grid: TileGrid | None) -> None:
+    """The overview of a slide, and its tissue as outlines that QuPath opens."""
+    if seen.thumbnail is not None:
+        save_overview(
+            folder / f"{slide_id}.png", thumbnail=seen.thumbnail, tissue=seen.tissue, grid=grid,
+            slide_id=slide_id, info=seen.slide.info,
+        )  # fmt: skip
+    if seen.tissue is not None:
+        save_geojson(seen.tissue, folder / OUTLINES / f"{slide_id}.geojson")
 
 
 @dataclass(frozen=True, kw_only=True)

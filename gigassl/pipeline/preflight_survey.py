@@ -6,11 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from gigassl.errors import SlideError
 from gigassl.pipeline.failures import Failure
-from gigassl.pipeline.forecast import LEVEL, Forecast
+from gigassl.pipeline.forecast import Forecast, t_quantile
 from gigassl.pipeline.opening import failure_of
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import CohortSlide
@@ -61,7 +60,7 @@ class Survey:
         if len(tiles) < 2:
             return Forecast(value=value)
         variance = ((tiles - ratio * sizes) ** 2).sum() / (len(tiles) - 1)
-        reach = float(student.ppf((1 + LEVEL) / 2, len(tiles) - 1)) * math.sqrt(
+        reach = t_quantile(len(tiles) - 1) * math.sqrt(
             variance * (len(rest) ** 2 / len(tiles) * (rest.mean() / sizes.mean()) ** 2 + len(rest))
         )
         return Forecast(value=value, low=max(counted, value - reach), high=value + reach)

@@ -1,18 +1,21 @@
 """Values of a TOML file as the types that functions and settings records ask for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gigassl.errors import SettingsError, unknown_name
+from gigassl.pipeline.recipe_presets import preset_of
+from gigassl.urls import is_url
 
 
 def value_of(value: Any, hint: Any, *, where: str, folder: Path) -> Any:
     """A plain value as a type: records from tables, tuples from lists, paths from text.
 
-    Nothing is guessed: a text is no number, and 1 is no truth value.
+    Nothing is guessed: a text is no number, and 1 is no truth value. A table that names a preset
+    (``preset = "giga-ssl"``, or the ``method`` of a tile pretraining) changes that preset.
 
     >>> value_of([1, 2.5], tuple[float, ...], where="sizes", folder=Path("."))
     (1.0, 2.5)
@@ -28,7 +31,7 @@ def value_of(value: Any, hint: Any, *, where: str, folder: Path) -> Any:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
-        (only,) = (part for part in inner if part is not NoneType)
+        only = _choice(value, inner, where=where)
         return value_of(value, only, where=where, folder=folder)
     if is_dataclass(hint):
         return _record(value, hint, where=where, folder=folder)
@@ -37,19 +40,40 @@ def value_of(value: Any, hint: Any, *, where: str, folder: Path) -> Any:
     return _one(value, hint, where=where, folder=folder)
 
 
+def _choice(value: Any, kinds: Sequence[Any], *, where: str) -> Any:
+    """Which of several types a value is meant as; what no file can say is no choice."""
+    kinds = [kind for kind in kinds if kind is not NoneType]
+    records = [kind for kind in kinds if is_dataclass(kind)]
+    if len(kinds) == 1 or (records and isinstance(value, dict)):
+        return (records or kinds)[0]
+    plain = [kind for kind in kinds if kind in _WORDS or kind is Path]
+    if not plain:
+        raise SettingsError(f"{where} cannot be said in a recipe")
+    if Path in plain and not is_url(value):
+        return Path
+    return type(value) if type(value) in plain else next(k for k in plain if k is not Path)
+
+
 def _record(value: Any, record: Any, *, where: str, folder: Path) -> Any:
-    table = _plain(value, dict, where=where)
+    preset, table = preset_of(record, _plain(value, dict, where=where), where=where)
+    return _changed(preset, record, table, where=where, folder=folder)
+
+
+def _changed(base: Any, record: Any, table: Mapping[str, Any], *, where: str, folder: Path) -> Any:
+    """A record with the fields that a table says; the others are those of the base, if any."""
     hints = get_type_hints(record)
     known = [field.name for field in fields(record) if field.init]
-    for name in table:
+    said = {}
+    for name, part in table.items():
         if name not in known:
             raise unknown_name(f"field of {where}", name, known=known)
-    said = {
-        name: value_of(part, hints[name], where=f"{where}.{name}", folder=folder)
-        for name, part in table.items()
-    }
+        inner, place = getattr(base, name, None), f"{where}.{name}"
+        if is_dataclass(inner) and isinstance(part, dict) and "preset" not in part:
+            said[name] = _changed(inner, type(inner), part, where=place, folder=folder)
+        else:
+            said[name] = value_of(part, hints[name], where=place, folder=folder)
     try:
-        return record(**said)
+        return record(**said) if base is None else replace(base, **said)
     except TypeError as error:  # a field without default is missing
         raise SettingsError(f"{where}: {error}") from error
 

@@ -25,7 +25,8 @@ _LONGEST, _LETTER = 44, 0.07  # letters of a name beside its line, and inches of
 _WIDEST = 14.0  # inches of two panels
 _LINE = 0.165  # inches between names
 _TURN, _NAME = 1.01, 1.05  # where leaders leave their heights, and names begin; in panel widths
-_CHANCE = {"auc": 0.5, "c_index": 0.5, "spearman": 0.0, "r2": 0.0}
+CHANCE = {"auc": 0.5, "c_index": 0.5, "spearman": 0.0, "r2": 0.0}
+"""What a metric is of predictions that know nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,8 +180,8 @@ def _draw(axis: "Axes", panel: Panel, comparison: Comparison, *, gap: float) -> 
         _line(axis, curve, number=None if curve.control else own,
               offset=_offset(number, len(panel.curves)))  # fmt: skip
     name = comparison.metric.name
-    if name in _CHANCE:
-        axis.axhline(_CHANCE[name], color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
+    if name in CHANCE:
+        axis.axhline(CHANCE[name], color="#bbbbbb", linewidth=0.8, linestyle=":", zorder=0)
     axis.set_xscale("log")
     axis.minorticks_off()
     axis.set_xticks([n for n, _ in panel.sizes], [_size(n, text) for n, text in panel.sizes])

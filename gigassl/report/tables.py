@@ -13,11 +13,12 @@ from gigassl.evaluate.intervals import BOOTSTRAP, RESAMPLED_T
 from gigassl.evaluate.scores import BlockScores, MethodScores
 
 MISSING = "–"
-_DELTA_TITLES: Mapping[str, str] = {
+DELTA_TITLES: Mapping[str, str] = {
     "mean": "Δ mean",
     "random-weights": "Δ random",
     "shuffled-coordinates": "Δ shuffled",
 }
+"""Columns of differences from a control, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ def _columns(comparison: Comparison, table: BlockScores) -> Sequence[tuple[str, 
     if table.block.n_folds > 1:
         columns.append((f"pooled {main.title}", partial(_pooled, metric=main.name)))
     shown = {control for row in table.rows for control in row.deltas}
-    deltas = {name: title for name, title in _DELTA_TITLES.items() if name in shown}
+    deltas = {name: title for name, title in DELTA_TITLES.items() if name in shown}
     columns += [(title, partial(_delta, control=name)) for name, title in deltas.items()]
     if any(row.seen is not None for row in table.rows):
         columns.append(("seen", _seen))

@@ -26,7 +26,12 @@ _TABLE_SUFFIXES = (".csv", ".tsv")
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
-    """Slides sorted by slide_id, every id once, and the table rows whose file is not there."""
+    """Slides sorted by slide_id, every id once, and the table rows whose file is not there.
+
+    Attributes:
+        slides: those to be read.
+        missing: rows of the table whose file is not there; they end among the failures.
+    """
 
     slides: tuple[CohortSlide, ...]
     missing: tuple[CohortSlide, ...] = ()

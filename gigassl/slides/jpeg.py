@@ -16,6 +16,8 @@ from gigassl.files import machine_error
 
 VENDORS = frozenset({"aperio", "generic-tiff"})
 CACHE_BYTES = 256 << 20
+# of the mapped file that may stay in this process's memory before its pages are given back
+_MAPPED_BYTES = 16 << 20
 
 _SOI = b"\xff\xd8"
 # says "the three components are RGB"; without it libjpeg takes them for YCbCr
@@ -102,8 +104,10 @@ class JpegLevel:
         self.stored = stored
         self._columns = stored.columns
         self._all_stored = bool((stored.counts > 0).all())
-        self._file = memoryview(file)
+        self._map, self._file = file, memoryview(file)
+        self._mapped_bytes = 0
         self._cache = TileCache()
+        self._most_bytes = CACHE_BYTES
         self.decoded = 0
         self._tile_shape = (self.tile_height, self.tile_width, 3)
 
@@ -118,7 +122,18 @@ class JpegLevel:
 
     def keep_at_most(self, n_bytes: int) -> None:
         """Keeps no more decoded tiles than fit in so many bytes, nor than the common bound."""
-        self._cache = TileCache(min(CACHE_BYTES, n_bytes))
+        self._most_bytes = min(CACHE_BYTES, n_bytes)
+        self._cache = TileCache(self._most_bytes)
+
+    def let_go(self) -> None:
+        """Gives its memory back: decoded tiles and pages of the file. It can be read again."""
+        self._cache = TileCache(self._most_bytes)
+        self._give_pages_back()
+
+    def _give_pages_back(self) -> None:
+        # they stay in the system's cache; here they would add up to the size of the file
+        self._mapped_bytes = 0
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def holds(self, x: int, y: int, *, width: int, height: int) -> bool:
         """Whether the region lies inside the level and every tile under it is stored."""
@@ -186,6 +201,9 @@ class JpegLevel:
                 )
         except ValueError as error:
             raise self._damaged(index, str(error)) from error
+        self._mapped_bytes += count
+        if self._mapped_bytes > _MAPPED_BYTES:
+            self._give_pages_back()
         if tile.shape != self._tile_shape:
             raise self._damaged(index, f"{tile.shape[1]} × {tile.shape[0]} px inside")
 

@@ -17,6 +17,7 @@ from gigassl.slides.grid import TissueMask
 _SHRINK = 32  # a mask read from GeoJSON has one pixel for this many of level 0
 _MOST_PX = 8192
 _ASPECT_TOLERANCE = 0.02
+_TISSUE_RGB = (0, 150, 60)
 _IGNORED = "ignore"  # QuPath's classes "Ignore*" mark regions that are not to be used
 
 # the key under which each kind of GeoJSON object holds its parts
@@ -64,16 +65,23 @@ def save_geojson(tissue: TissueMask, path: Path) -> None:
     """Writes the outlines of a mask as level-0 GeoJSON that QuPath opens, a polygon for each piece.
 
     Outlines follow the edges of the mask's pixels, so reading the file back gives the same mask.
+
+    Raises:
+        MachineError: disk full, read-only folder.
     """
     features = [
         {
             "type": "Feature",
             "geometry": {"type": "Polygon", "coordinates": rings},
-            "properties": {"objectType": "annotation", "classification": {"name": "Tissue"}},
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": "Tissue", "color": list(_TISSUE_RGB)},
+            },
         }
         for rings in _outlines(tissue)
     ]
     text = json.dumps({"type": "FeatureCollection", "features": features})
+    path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as part:
         part.write_text(text, encoding="utf-8")
 

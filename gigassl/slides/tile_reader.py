@@ -78,6 +78,11 @@ class TileReader:
             self._pixels.read_square(x, y, read_px=self._read_px, out=tile)
         return tiles
 
+    def let_go(self) -> None:
+        """Gives back the memory that reading took; the tiles can be read again."""
+        if self._pixels.jpeg is not None:
+            self._pixels.jpeg.let_go()
+
     def _use_scaled_dct(self, slide: Slide, *, level: int, scale: float) -> None:
         # a scale that is a whole number but for rounding counts as that number
         reduction = max(k for k in (1, 2, 4, 8) if k <= scale * 1.001)

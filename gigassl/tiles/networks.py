@@ -111,6 +111,9 @@ def folded(network: nn.Module, *, input_px: int) -> nn.Module:
     Which norm follows which convolution is read off the order of children; networks that run in
     another order are noticed by comparing both on noise, and returned as they were.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        # a copy of a transformer would take gigabytes for nothing
+        return network
     candidate = copy.deepcopy(network)
     if not _fold_in_place(candidate):
         return network

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from threadpoolctl import threadpool_limits
 
 from gigassl.errors import GigasslError, SettingsError, unknown_name
 from gigassl.vectors.pooling import l2_normalised
 from gigassl.vectors.row import LENGTH_TOLERANCE
+from gigassl.vectors.search_similarity import FEW, MARGIN, best_of_rows, exact_similarities
 from gigassl.vectors.table import SlideTable
 
 EXACT_ROWS = 200_000
@@ -19,8 +20,6 @@ EXACT_QUERIES = 250
 """Up to so many queries, "auto" does so however many rows there are: building an index takes longer
 (of 10⁶ × 256 numbers as long as 275 to 394 queries; see docs/scale.md)."""
 
-# the index computes in float32; what lies this close to the last neighbour is compared exactly
-_MARGIN = 1e-5
 _SEED = 0
 
 
@@ -39,7 +38,8 @@ class Neighbour:
 
 def nearest(
     table: SlideTable, query: str | Float[np.ndarray, " dim"], *, k: int = 10,
-    exclude_patient: bool = False, index: str = "auto",
+    exclude_patient: bool = False, among: Bool[np.ndarray, " slide"] | None = None,
+    index: str = "auto",
 ) -> list[Neighbour]:  # fmt: skip
     """The ``k`` slides most similar to a slide of the table or to a vector, nearest first.
 
@@ -51,15 +51,16 @@ def nearest(
         query: a slide_id, or a vector (brought to length one).
         k: how many; fewer where the table holds fewer.
         exclude_patient: leave out all slides of the query slide's patient.
+        among: which rows may be found; None: all. The ``k`` are counted among these.
         index: one of ``INDICES`` or "auto" (see ``Searcher``).
 
     Raises:
-        SettingsError: unknown slide_id or index, k below 1, wrong width, or a patient excluded for
-            a vector.
+        SettingsError: unknown slide_id or index, k below 1, wrong width, ``among`` of another
+            length than the table, or a patient excluded for a vector.
         GigasslError: the table's vectors are not of length one.
     """
     searcher = Searcher(table, index=index, n_queries=1)
-    return searcher.nearest(query, k=k, exclude_patient=exclude_patient)
+    return searcher.nearest(query, k=k, exclude_patient=exclude_patient, among=among)
 
 
 def all_nearest(
@@ -84,7 +85,7 @@ class Searcher:
     "exact" compares a query with every row. "ivf" looks into the nearest of about √n groups of rows
     (inverted file); "hnsw" follows a graph of neighbours (Malkov & Yashunin, arXiv 1603.09320).
     These two may miss a few neighbours; what they find is compared and ordered as exactly as
-    otherwise, and leaving out a patient never leaves fewer than ``k``. Equal tables give equal
+    otherwise, and leaving out rows never leaves fewer than ``k``. Equal tables give equal
     answers. "ivf" is built on all cores, "hnsw" on one, since threads would link it by chance.
 
     Attributes:
@@ -107,6 +108,7 @@ class Searcher:
         self._patients = np.array([number_of[name] for name in self.patient_ids])
         self._refuse_lengths()
         self._look = INDICES[self.index](self.vectors)
+        self._look_at_few = _exact(self.vectors)
 
     def _refuse_lengths(self) -> None:
         lengths = np.sqrt(np.einsum("sd,sd->s", self.vectors, self.vectors))
@@ -118,34 +120,48 @@ class Searcher:
             )
 
     def nearest(
-        self, query: str | Float[np.ndarray, " dim"], *, k: int = 10, exclude_patient: bool = False
-    ) -> list[Neighbour]:
+        self, query: str | Float[np.ndarray, " dim"], *, k: int = 10, exclude_patient: bool = False,
+        among: Bool[np.ndarray, " slide"] | None = None,
+    ) -> list[Neighbour]:  # fmt: skip
         """The ``k`` slides most similar, as the function ``nearest``."""
         if k < 1:
             raise SettingsError(f"k, the number of neighbours, must be at least 1; got {k}")
+        if among is not None and len(among) != len(self.slide_ids):
+            raise SettingsError(
+                f"among says of {len(among)} rows whether they may be found; the table has "
+                f"{len(self.slide_ids)}"
+            )
         if isinstance(query, str):
             if query not in self._row_of:
                 raise unknown_name("slide", query, known=self.slide_ids)
             row = self._row_of[query]
             own = self._patients == self._patients[row]
             skipped = np.flatnonzero(own) if exclude_patient else np.array([row])
-            return self._nearest(self.vectors[row], skipped=skipped, k=k)
+            return self._nearest(self.vectors[row], k=k, skipped=skipped, among=among)
         if exclude_patient:
             raise SettingsError("excluding the patient needs a slide_id as the query, not a vector")
         dim = self.vectors.shape[1]
         if len(query) != dim:
             raise SettingsError(f"the query is {len(query)} wide, the table's vectors {dim}")
-        return self._nearest(l2_normalised(query), skipped=np.empty(0, np.int64), k=k)
+        nothing = np.empty(0, np.int64)
+        return self._nearest(l2_normalised(query), k=k, skipped=nothing, among=among)
 
     def _nearest(
-        self, vector: Float32[np.ndarray, " dim"], *, skipped: Int64[np.ndarray, " skipped"], k: int
-    ) -> list[Neighbour]:
+        self, vector: Float32[np.ndarray, " dim"], *, k: int,
+        skipped: Int64[np.ndarray, " skipped"], among: Bool[np.ndarray, " slide"] | None,
+    ) -> list[Neighbour]:  # fmt: skip
         """Neighbours by exact similarity, then by row, which is the order of slide_ids."""
-        k = min(k, len(self.slide_ids) - len(skipped))
+        if among is None:
+            n_left = len(self.slide_ids) - len(skipped)
+        else:
+            among = among.copy()
+            among[skipped] = False
+            n_left, skipped = int(among.sum()), skipped[:0]
+        k = min(k, n_left)
         if k == 0:
             return []
-        rows = self._candidates(vector, skipped=skipped, k=k)
-        exact = self._similarities(vector, rows=rows)
+        rows = self._candidates(vector, k=k, skipped=skipped, among=among)
+        exact = exact_similarities(self.vectors, vector, rows=rows)
         order = np.lexsort((rows, -exact))[:k]
         return [
             Neighbour(
@@ -157,28 +173,22 @@ class Searcher:
         ]
 
     def _candidates(
-        self, vector: Float32[np.ndarray, " dim"], *, skipped: Int64[np.ndarray, " skipped"], k: int
-    ) -> Int64[np.ndarray, " row"]:
+        self, vector: Float32[np.ndarray, " dim"], *, k: int,
+        skipped: Int64[np.ndarray, " skipped"], among: Bool[np.ndarray, " slide"] | None,
+    ) -> Int64[np.ndarray, " row"]:  # fmt: skip
         """All rows that may be among the k nearest: no tie at the end is cut off."""
-        total = len(self.slide_ids)
+        total = len(self.slide_ids) if among is None else int(among.sum())
+        look = self._look_at_few if total <= FEW * len(self.slide_ids) else self._look
         fetched, effort = min(total, k + len(skipped) + 1), 1
         while True:
-            similarities, rows = self._look(vector[None], fetched, effort)
+            similarities, rows = look(vector, _Wish(fetched, effort, among))
             kept: Bool[np.ndarray, " found"] = ~np.isin(rows, skipped)
             if kept.sum() >= k:
-                last = similarities[kept][k - 1] - _MARGIN
+                last = similarities[kept][k - 1] - MARGIN
                 if len(rows) < fetched or fetched == total or similarities[-1] < last:
                     near: Int64[np.ndarray, " row"] = rows[kept & (similarities >= last)]
                     return near
             fetched, effort = min(total, 2 * fetched), 2 * effort
-
-    def _similarities(
-        self, vector: Float32[np.ndarray, " dim"], *, rows: Int64[np.ndarray, " row"]
-    ) -> Float64[np.ndarray, " row"]:
-        # row by row, so that equal vectors have equal similarities wherever they stand
-        products = self.vectors[rows].astype(np.float64) * vector.astype(np.float64)
-        similarities: Float64[np.ndarray, " row"] = products.sum(axis=1)
-        return similarities
 
 
 def _chosen(index: str, *, n_rows: int, n_queries: int | None) -> str:
@@ -188,13 +198,21 @@ def _chosen(index: str, *, n_rows: int, n_queries: int | None) -> str:
     return ("exact" if few else "ivf") if index == "auto" else index
 
 
+class _Wish(NamedTuple):
+    """How many rows to find, how hard to look, and which rows count (None: all).
+
+    Twice the effort costs about twice the time; enough of it finds as many rows as are asked for.
+    """
+
+    wanted: int
+    effort: int
+    among: Bool[np.ndarray, " slide"] | None
+
+
 _Found = tuple[Float32[np.ndarray, " found"], Int64[np.ndarray, " found"]]
 _Vectors = Float32[np.ndarray, "slide dim"]
-_Look = Callable[[Float32[np.ndarray, "1 dim"], int, int], _Found]
-"""Similarities and rows nearest a query, best first: at most so many, looking so hard.
-
-Twice the effort costs about twice the time; enough of it finds as many rows as are asked for.
-"""
+_Look = Callable[[Float32[np.ndarray, " dim"], _Wish], _Found]
+"""Similarities and rows nearest a query, best first."""
 
 
 def _faiss() -> Any:
@@ -207,9 +225,13 @@ def _faiss() -> Any:
 def _exact(vectors: _Vectors) -> _Look:
     faiss = _faiss()
 
-    def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
+    def look(query: Float32[np.ndarray, " dim"], wish: _Wish) -> _Found:
+        if wish.among is not None:
+            rows = np.flatnonzero(wish.among)
+            return best_of_rows(vectors, query, rows=rows, wanted=wish.wanted)
         # on the table's own memory: an index would copy it
-        return _first(*faiss.knn(query, vectors, wanted, metric=faiss.METRIC_INNER_PRODUCT))
+        metric = faiss.METRIC_INNER_PRODUCT
+        return _first(*faiss.knn(query[None], vectors, wish.wanted, metric=metric))
 
     return look
 
@@ -228,9 +250,11 @@ def _inverted_file(vectors: _Vectors) -> _Look:
     index.add(vectors)
     at_first = max(16, n_groups // 16)
 
-    def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
-        parameters = faiss.SearchParametersIVF(nprobe=min(n_groups, at_first * effort))
-        return _first(*index.search(query, wanted, params=parameters))
+    def look(query: Float32[np.ndarray, " dim"], wish: _Wish) -> _Found:
+        parameters = faiss.SearchParametersIVF(
+            nprobe=min(n_groups, at_first * wish.effort), sel=_selector(wish)
+        )
+        return _first(*index.search(query[None], wish.wanted, params=parameters))
 
     return look
 
@@ -244,13 +268,23 @@ def _graph(vectors: _Vectors) -> _Look:
         index.add(vectors)
     exact = _exact(vectors)
 
-    def look(query: Float32[np.ndarray, "1 dim"], wanted: int, effort: int) -> _Found:
-        if 2 * wanted > len(vectors):
-            return exact(query, wanted, effort)  # not every row can be reached in the graph
-        parameters = faiss.SearchParametersHNSW(efSearch=max(wanted, 128 * effort))
-        return _first(*index.search(query, wanted, params=parameters))
+    def look(query: Float32[np.ndarray, " dim"], wish: _Wish) -> _Found:
+        there = len(vectors) if wish.among is None else int(wish.among.sum())
+        if 2 * wish.wanted > there:
+            return exact(query, wish)  # not every row can be reached in the graph
+        parameters = faiss.SearchParametersHNSW(
+            efSearch=max(wish.wanted, 128 * wish.effort), sel=_selector(wish)
+        )
+        return _first(*index.search(query[None], wish.wanted, params=parameters))
 
     return look
+
+
+def _selector(wish: _Wish) -> Any:
+    """The rows that count, one bit each, as FAISS takes them."""
+    if wish.among is None:
+        return None
+    return _faiss().IDSelectorBitmap(np.packbits(wish.among, bitorder="little"))
 
 
 INDICES: Mapping[str, Callable[[_Vectors], _Look]] = {

@@ -12,12 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from gigassl.errors import GigasslError, SettingsError, unknown_name
-from gigassl.files import machine_error, written_whole
+from gigassl.errors import GigasslError, unknown_name
+from gigassl.files import written_whole
+from gigassl.vectors.frames import anndata_of, pandas_of, polars_of
+from gigassl.vectors.parquet_files import read_parquet
 from gigassl.vectors.row import SlideRow
 
 if TYPE_CHECKING:
-    import pandas  # noqa: ICN001  (beartype finds the class by the full name)
+    # beartype finds the classes by their full names
+    import anndata  # type: ignore[import-untyped]
+    import pandas  # noqa: ICN001
+    import polars  # noqa: ICN001
 
 __all__ = [
     "SlideRow", "SlideTable", "one_row", "open_table", "save_table", "table_from_columns",
@@ -141,11 +146,28 @@ class SlideTable:
         Raises:
             SettingsError: pandas is not installed.
         """
-        try:
-            frame: pandas.DataFrame = self.data.to_pandas()
-        except ModuleNotFoundError as error:
-            raise SettingsError("to_pandas needs pandas; pip install pandas") from error
-        return frame
+        return pandas_of(self.data)
+
+    def to_polars(self) -> "polars.DataFrame":
+        """The table as a polars data frame, ``embedding`` as a column of ``Array(Float32, dim)``.
+
+        Raises:
+            SettingsError: polars is not installed.
+        """
+        return polars_of(self.data)
+
+    def to_anndata(self, *, labels: "pandas.DataFrame | None" = None) -> "anndata.AnnData":
+        """The table as AnnData, for scanpy and the rest of scverse; see ``frames.anndata_of``.
+
+        Args:
+            labels: more columns of slides: a data frame with a column ``slide_id``, or with the
+                slide ids as its index.
+
+        Raises:
+            SettingsError: anndata is not installed, or labels that fit no slide, name one twice, or
+                repeat a column.
+        """
+        return anndata_of(self.data, provenance=self.provenance, labels=labels)
 
 
 def table_from_rows(rows: Sequence[SlideRow], *, provenance: Mapping[str, Any]) -> SlideTable:
@@ -241,56 +263,6 @@ def open_table(path: Path) -> SlideTable:
         )
     _refuse_columns(found.data, version=found.version, path=path)
     return SlideTable(data=found.data.combine_chunks(), provenance=found.provenance)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParquetFile:
-    """A Parquet file as read: its columns, and what its metadata say (empty where nothing)."""
-
-    data: pa.Table
-    format: str
-    version: int
-    metadata: Mapping[str, str]
-    provenance: Mapping[str, Any]
-
-
-def read_parquet(path: Path) -> ParquetFile:
-    """Reads a Parquet file whole, checksums included, whoever wrote it.
-
-    Raises:
-        GigasslError: missing, not Parquet, truncated or damaged.
-        MachineError: no file handles left.
-    """
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            data = file.read()
-        metadata = {k.decode(): v.decode() for k, v in (data.schema.metadata or {}).items()}
-        return ParquetFile(
-            data=data.replace_schema_metadata(None),
-            format=metadata.get("format", ""),
-            version=int(metadata.get("version", "0")),
-            metadata=metadata,
-            provenance=json.loads(metadata.get("provenance", "{}")),
-        )
-    except FileNotFoundError as error:
-        raise GigasslError(f"{path}: no such file") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> GigasslError:
-    known = (
-        machine_error(error, doing=f"cannot read {path}") if isinstance(error, OSError) else None
-    )
-    if known is not None:
-        return known
-    if path.is_dir():
-        return GigasslError(f"{path} is a folder; give one Parquet file")
-    with path.open("rb") as handle:
-        is_parquet = handle.read(4) == b"PAR1"
-    if is_parquet:
-        return GigasslError(f"{path} is a truncated or damaged Parquet file; make it again")
-    return GigasslError(f"{path} is not a Parquet file")
 
 
 def _refuse_columns(data: pa.Table, *, version: int, path: Path) -> None:

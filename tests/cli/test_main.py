@@ -14,7 +14,7 @@ COMMANDS = (
     "demo", "doctor", "inspect", "embed", "encode", "pretrain", "import-model", "merge", "probe",
     "mil", "fewshot", "inductive", "compare", "sites", "screen", "fit", "predict", "import-vectors",
     "probe-tiles", "pretrain-tiles", "synth", "run", "explain",
-    "verify",
+    "verify", "report", "search",
 )  # fmt: skip
 
 

@@ -194,8 +194,16 @@ def test_overviews_are_drawn_also_for_a_slide_without_tissue(
     done = run("embed", folder, "-o", tmp_path / "v.parquet", "--overviews", seen)
     assert done.code == 1
     assert {path.name for path in seen.iterdir()} == {
-        "alpha.png", "beta.png", "blank.png", "gamma.png",
+        "alpha.png", "beta.png", "blank.png", "gamma.png", "tissue",
     }  # fmt: skip
+    outlines = [path.name for path in sorted((seen / "tissue").iterdir())]
+    assert outlines == ["alpha.geojson", "beta.geojson", "blank.geojson", "gamma.geojson"]
+    # as they are, or corrected in QuPath, they serve as masks: here they lead to the same tiles
+    again = run("embed", slides, "-o", tmp_path / "w.parquet", "--masks", seen / "tissue")
+    assert again.code == 0
+    for slide_id in ("alpha", "beta", "gamma"):
+        kept = open_table(tmp_path / "v.parquet").vector(slide_id)
+        np.testing.assert_allclose(open_table(tmp_path / "w.parquet").vector(slide_id), kept)
 
 
 def test_cohort_table_with_mpp_patients_and_masks(run: Run, slides: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_probe_finds_the_regions_and_each_slide_its_fold(
     assert 1 / (1 + np.exp(-one["output"])) == pytest.approx(one["answer"]["yes"], abs=1e-5)
     names = {path.name for path in (out / "s01").iterdir()}
     assert names == {"heatmap.png", "tiles.png", "tiles.geojson", "overlay.ome.tiff", "scores.csv",
-                     "explanation.json"}  # fmt: skip
+                     "slide.jpg", "explanation.json"}  # fmt: skip
     assert "tiles.png" not in {path.name for path in (out / "s07").iterdir()}
     assert any("have no file under --slides" in note for note in found["notes"])
     with tifffile.TiffFile(out / "s01" / "overlay.ome.tiff") as file:

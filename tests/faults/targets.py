@@ -28,7 +28,9 @@ from gigassl.evaluate.mil.settings import MilSettings
 from gigassl.evaluate.predictions import Method, open_predictions, save_predictions
 from gigassl.evaluate.split_files import read_split_lists
 from gigassl.pipeline.bank import BankSettings, encode_bank
-from gigassl.pipeline.recipe import STEPS, read_recipe
+from gigassl.pipeline.recipe import RecipeOptions, read_recipe
+from gigassl.pipeline.recipe_file import read_file
+from gigassl.pipeline.recipe_steps import STEPS
 from gigassl.slides.cohort import CohortSlide, read_cohort
 from gigassl.slides.grid import GridSettings
 from gigassl.slides.masks import read_mask
@@ -270,9 +272,15 @@ def _splits(folder: Path) -> Sequence[Sample]:
 
 
 def _recipes(folder: Path) -> Sequence[Sample]:
-    for module in STEPS.values():  # or the first input of each child pays for the imports
-        import_module(module)
+    for kind in STEPS.values():  # or the first input of each child pays for the imports
+        import_module(kind.module)
     return [_one(path, mutate_text) for path in sorted((REPO / "recipes").glob("*.toml"))]
+
+
+def _read_recipe(path: Path) -> None:
+    variables = read_file(path).variables
+    given = {name: f"/of/{name}" for name, each in variables.items() if each.default is None}
+    read_recipe(path, out=path.parent / "out", options=RecipeOptions(given=given))
 
 
 def _masks(folder: Path) -> Sequence[Sample]:
@@ -301,9 +309,7 @@ TARGETS: Mapping[str, Target] = {
     "cohort": Target(samples=_cohorts, read=lambda path: read_cohort(path, slide_dir=path.parent)),
     "labels": Target(samples=_labels, read=_read_labels),
     "splits": Target(samples=_splits, read=lambda path: read_split_lists(path.parent)),
-    "recipe": Target(
-        samples=_recipes, read=lambda path: read_recipe(path, out=path.parent / "out")
-    ),
+    "recipe": Target(samples=_recipes, read=_read_recipe),
     "mask": Target(
         samples=_masks, read=lambda path: read_mask(path, width_l0=4000, height_l0=4000)
     ),

@@ -9,7 +9,9 @@ import pytest
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.needles.curve import NeedleCurveSettings
-from gigassl.pipeline.recipe import STEPS, read_recipe
+from gigassl.pipeline.recipe import RecipeOptions, read_recipe
+from gigassl.pipeline.recipe_file import read_file
+from gigassl.pipeline.recipe_steps import STEPS
 from gigassl.pipeline.recipe_values import value_of
 from gigassl.slides.needles import NeedleSettings
 from tests.shared_data import REPO_ROOT
@@ -29,6 +31,14 @@ class Outer:
     where: Path | None = None
     options: Mapping[str, float] | None = None
     pair: tuple[float, float] = (0.0, 1.0)
+
+
+def everything_given(recipe: Path) -> RecipeOptions:
+    """Options that give every variable of a recipe, so that no step is left out."""
+    variables = read_file(recipe).variables
+    return RecipeOptions(
+        given={name: f"/of/{name}" for name, each in variables.items() if each.default is None}
+    )
 
 
 def understood(value: Any, hint: Any) -> Any:
@@ -74,16 +84,20 @@ def test_wrong_values_are_named(value: Any, hint: Any, sentence: str) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_of_the_project_are_understood_and_open_with_their_promise(recipe: Path) -> None:
-    title, steps = read_recipe(recipe, out=Path("out"))
-    assert title
-    assert steps
+    known = read_recipe(recipe, out=Path("out"), options=everything_given(recipe))
+    assert known.title
+    assert known.steps
+    assert not any(step.lacking for step in known.steps)
+    promise = known.file.promise
+    assert f"gigassl run {recipe.stem}" in promise
+    for word in ("What:", "Time:"):
+        assert f"\n{word}" in promise, word
     head = recipe.read_text(encoding="utf-8").split("\n\ntitle")[0]
     assert all(line.startswith("#") for line in head.splitlines() if line)
-    assert f"gigassl run recipes/{recipe.name}" in head
 
 
 def test_the_needle_recipe_means_what_it_says() -> None:
-    _, (step,) = read_recipe(REPO_ROOT / "recipes" / "needles.toml", out=Path("out"))
+    (step,) = read_recipe("needles", out=Path("out")).steps
     assert step.arguments["out"] == Path("out/curve")
     settings = step.arguments["settings"]
     assert isinstance(settings, NeedleCurveSettings)
@@ -97,7 +111,20 @@ def test_the_needle_recipe_means_what_it_says() -> None:
     [
         ("title = ", "is no TOML file"),
         ("title = 'x'", r"names no \[\[steps\]\]"),
-        ("steps = [{out = 'a'}]", 'each of the steps says run = "…", one of needle_curve'),
+        ("steps = [{out = 'a'}]", 'each of the steps of r.toml says run = "…", a function'),
+        ("steps = [{run = 'needle_curve', out = 'a', name = 'b c'}]", "a step's name is a word"),
+        ("steps = [{run = 'embed', out = 'b'}, {run = 'embed'}]", "two steps are called 'embed'"),
+        ("variables = 1\nsteps = [{run = 'a'}]", "must be a table"),
+        ("variables = {a = {}}\nsteps = [{run = 'a'}]", "variables.a: .*'means'"),
+        (
+            "variables = {out = {means = 'x'}}\nsteps = [{run = 'a'}]",
+            "is the folder of the results",
+        ),
+        (
+            "variables = {a = {means = 'x'}}\nsteps = [{run = 'embed'}]",
+            r"needs a \(x\); give --set a=…",
+        ),
+        ("steps = [{run = 'needle_curve', out = '{ouut}'}]", "did you mean 'out'"),
         ("steps = [{run = 'needle_curv', out = 'a'}]", "did you mean 'needle_curve'"),
         ("steps = [{run = 'os.system', command = 'a'}]", "unknown step 'os.system'"),
         ("steps = [{run = 'needle_curve'}]", "needle_curve also needs out"),

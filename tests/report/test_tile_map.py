@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gigassl.bags.bag import Bag
+from gigassl.bags.info import BagInfo
 from gigassl.errors import SlideError
-from gigassl.report.geojson import save_tiles_geojson
+from gigassl.report.geojson import save_bag_geojson, save_tiles_geojson
 from gigassl.report.heatmap import save_heatmap
 from gigassl.report.ome_overlay import save_ome_overlay
 from gigassl.report.tile_map import PX_PER_TILE, TileMap
@@ -121,6 +123,31 @@ def test_geojson_holds_a_square_a_tile_in_level_0_pixels(tmp_path: Path) -> None
     assert first["properties"]["measurements"] == {"score": 0.5}
     assert first["properties"]["color"] == tiles.colours[0].tolist()
     assert third["properties"]["measurements"] == {}
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_a_bags_tiles_have_the_colours_of_their_components(tmp_path: Path, n: int) -> None:
+    features = np.random.default_rng(0).normal(size=(n, 5)) * [9, 3, 1, 0.1, 0.1]
+    coords = np.stack([np.arange(n), np.arange(n) % 7], axis=1).astype(np.int64) * 448
+    info = BagInfo(slide_id="s", encoder="e", side_l0=447.5)
+    bag = Bag(features=features.astype(np.float32), coords=coords, info=info)
+    save_bag_geojson(bag, tmp_path / "t.geojson")
+    tiles = json.loads((tmp_path / "t.geojson").read_text())["features"]
+    assert len(tiles) == n
+    last = tiles[-1]["geometry"]["coordinates"][0]
+    assert last[0] == coords[-1].tolist()
+    assert last[2] == (coords[-1] + 447.5).tolist()
+    first = [tile["properties"]["measurements"]["component 1"] for tile in tiles]
+    if n == 40:
+        along = np.abs(np.corrcoef(first, features[:, 0])[0, 1])
+        assert along > 0.99
+        red = [tile["properties"]["color"][0] for tile in tiles]
+        assert np.argsort(red)[-1] in np.argsort(first)[-3:]
+        assert min(red) == 0
+        assert max(red) == 255
+    unknown = Bag(features=bag.features, coords=coords, info=BagInfo(slide_id="s", encoder="e"))
+    with pytest.raises(SlideError, match="how large its tiles are"):
+        save_bag_geojson(unknown, tmp_path / "u.geojson")
 
 
 @pytest.mark.parametrize("n", [1, 3, 30])

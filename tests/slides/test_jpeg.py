@@ -1,7 +1,9 @@
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from gigassl.errors import SlideError
 from gigassl.slides.jpeg import TileCache, open_jpeg_level
 from gigassl.slides.reader import open_slide
+from gigassl.slides.slide_files import SlideFileSettings, save_image
 from tests.slides.jpeg_tiff import KINDS, encode, painting, write_jpeg_tiff
 
 
@@ -111,6 +114,32 @@ def test_raster_order_decodes_no_tile_twice(painted: Path) -> None:
         for x in range(0, 601, 100):
             level.read_into(out, x, y)
     assert level.decoded == 9
+
+
+def mapped_bytes(path: Path) -> int:
+    """Of a file, in this process's memory."""
+    maps = psutil.Process().memory_maps(grouped=True)
+    return sum(int(each.rss) for each in maps if each.path == str(path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages are held")
+def test_the_file_does_not_stay_in_memory(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4096, 4096, 3), dtype=np.uint8)
+    path = tmp_path / "noise.svs"
+    save_image(noise, path, mpp=0.5, settings=SlideFileSettings(quality=99, downsamples=(1,)))
+    assert path.stat().st_size > 24 << 20
+    level = open_jpeg_level(path, (4096, 4096))
+    assert level is not None
+    most, band = 0, np.empty((256, 4096, 3), np.uint8)
+    for top in range(0, 4096, 256):
+        level.read_into(band, 0, top)
+        most = max(most, mapped_bytes(path))
+    assert (4 << 20) < most < (20 << 20)
+    level.let_go()
+    assert mapped_bytes(path) < 1 << 20
+    again = np.empty_like(band)
+    level.read_into(again, 0, 4096 - 256)
+    np.testing.assert_array_equal(again, band)
 
 
 def test_a_directory_that_tifffile_cannot_make_out_goes_without(tmp_path: Path) -> None:

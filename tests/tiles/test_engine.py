@@ -1,7 +1,7 @@
 """The engine: features depend on the tile alone, whatever comes with it, on each backend."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import cv2
 import numpy as np
@@ -157,6 +157,15 @@ def test_folding_keeps_the_function_and_gives_up_on_other_orders() -> None:
     other: Any = NormFirst().eval()
     other.norm.running_var.fill_(4.0)
     assert folded(other, input_px=8) is other
+
+
+def test_a_network_without_norms_to_fold_is_not_copied() -> None:
+    class Dear(nn.Linear):
+        def __deepcopy__(self, memo: object) -> Never:
+            raise AssertionError("copied")
+
+    network = nn.Sequential(Dear(3, 4))
+    assert folded(network, input_px=8) is network
 
 
 @needs_shared

@@ -122,6 +122,42 @@ def test_agrees_with_a_plain_sort(seed: int, n: int, k: int) -> None:
         assert similarities == sorted(similarities, reverse=True)
 
 
+@given(
+    seed=st.integers(0, 999), n=st.integers(2, 60), k=st.integers(1, 70),
+    share=st.sampled_from([0.0, 0.03, 0.2, 0.7, 1.0]), exclude=st.booleans(),
+)  # fmt: skip
+def test_some_rows_agree_with_a_plain_sort(
+    seed: int, n: int, k: int, share: float, exclude: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    table, among = make_table(rng.standard_normal((n, 6))), rng.random(n) < share
+    query, before = table.slide_ids[seed % n], among.copy()
+    there = {name for name, kept in zip(table.slide_ids, among, strict=True) if kept}
+    plain = obvious(table, query, same_patient=not exclude)
+    expected = [name for name in plain if name in there][:k]
+    found = nearest(table, query, k=k, exclude_patient=exclude, among=among)
+    assert [one.slide_id for one in found] == expected
+    assert np.array_equal(among, before), "the caller's rows stay as they are"
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+@pytest.mark.parametrize("share", [0.002, 0.05, 0.2, 0.9])
+def test_an_index_finds_k_of_some_rows(large: SlideTable, index: str, share: float) -> None:
+    """As many as there are, nearly all of them the nearest, none that may not be found."""
+    exact, quick = Searcher(large, index="exact"), Searcher(large, index=index)
+    among = np.random.default_rng(3).random(len(large)) < share
+    there = {name for name, kept in zip(large.slide_ids, among, strict=True) if kept}
+    right = wanted = 0
+    for query in large.slide_ids[::300]:
+        for k in (10, 2000):
+            best = exact.nearest(query, k=k, exclude_patient=True, among=among)
+            found = quick.nearest(query, k=k, exclude_patient=True, among=among)
+            assert len(found) == len(best)
+            assert {one.slide_id for one in found} <= there
+            right, wanted = right + len(set(found) & set(best)), wanted + len(best)
+    assert right >= 0.95 * wanted
+
+
 def test_ties_are_ordered_by_slide_id_even_where_k_cuts_them() -> None:
     rng = np.random.default_rng(0)
     distinct = rng.standard_normal((3, 33))
@@ -167,6 +203,7 @@ def test_a_table_of_one_slide_or_one_patient_has_no_neighbours() -> None:
         ("s001", {"index": "hsnw"}, "unknown index 'hsnw'; did you mean 'hnsw'"),
         (np.ones(4, np.float32), {}, "4 wide, the table's vectors 3"),
         (np.ones(3, np.float32), {"exclude_patient": True}, "needs a slide_id"),
+        ("s001", {"among": np.ones(2, bool)}, "of 2 rows whether they may be found; the table has"),
     ],
 )
 def test_queries_that_cannot_be_answered(query: Any, wishes: Any, sentence: str) -> None:
