@@ -38,9 +38,9 @@ if TYPE_CHECKING:  # what type checkers see of the names below
     from gigassl.pipeline.compare import compare_files as compare_files
     from gigassl.pipeline.demo import demo as demo
     from gigassl.pipeline.doctor import examine as examine
-    from gigassl.pipeline.embed import EmbedResult as EmbedResult
     from gigassl.pipeline.embed import EmbedSettings as EmbedSettings
     from gigassl.pipeline.embed import embed as embed
+    from gigassl.pipeline.embed_result import EmbedResult as EmbedResult
     from gigassl.pipeline.encode import encode as encode
     from gigassl.pipeline.evaluation import TaskOptions as TaskOptions
     from gigassl.pipeline.evaluation import question as question
@@ -140,7 +140,7 @@ _HOME = {
     "CompressedSlide": "gigassl.bags.grid",
     "DigitSlideSettings": "gigassl.slides.digit_layout",
     "DrawSettings": "gigassl.bags.bank_draws",
-    "EmbedResult": "gigassl.pipeline.embed",
+    "EmbedResult": "gigassl.pipeline.embed_result",
     "EmbedSettings": "gigassl.pipeline.embed",
     "EnsembleSettings": "gigassl.vectors.ensemble",
     "ExplainOptions": "gigassl.pipeline.explain_options",

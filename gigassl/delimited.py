@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 
 from gigassl.errors import SettingsError
 
@@ -28,3 +29,16 @@ def rows_of_text(data: bytes, *, where: str) -> list[dict[str, str]]:
         ) from error
     except csv.Error as error:
         raise SettingsError(f"{where} cannot be read as a table: {error}") from error
+
+
+def finite_number(text: str) -> float | None:
+    """The number that a cell says; None for what is none, and for infinities and "nan".
+
+    >>> finite_number("1e3"), finite_number("nan"), finite_number("high")
+    (1000.0, None, None)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

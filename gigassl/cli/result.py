@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 import typer
 
 if TYPE_CHECKING:
-    from gigassl.pipeline.embed import EmbedResult
+    from gigassl.pipeline.embed_result import EmbedResult
 
 EXIT_FAILURES, EXIT_INTERRUPTED = 1, 130
 

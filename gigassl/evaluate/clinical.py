@@ -1,12 +1,12 @@
 """Clinical variables as columns of numbers: what slides must add to be worth looking at."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
 
+from gigassl.delimited import finite_number
 from gigassl.errors import SettingsError
 from gigassl.evaluate.labels import is_empty
 
@@ -36,7 +36,7 @@ def clinical_columns(
         known = np.array([not is_empty(text) for text in texts])
         if not known.any():
             raise SettingsError(f"the clinical column '{name}' is empty for all slides")
-        numbers = [_number(text) for text in texts]
+        numbers = [finite_number(text) for text in texts]
         is_numeric = all(v is not None for v, k in zip(numbers, known, strict=True) if k)
         made += _numeric(numbers, known) if is_numeric else _levels(name, texts, known)
         if not known.all():
@@ -59,11 +59,3 @@ def _levels(name: str, texts: Sequence[str], known: np.ndarray) -> list[np.ndarr
             "the column out"
         )
     return [np.array([text == level for text in texts], np.float64) for level in sorted(counts)]
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

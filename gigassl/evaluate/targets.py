@@ -1,6 +1,5 @@
 """What of a table of labels is to be predicted: the task of the slides that have a vector."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gigassl.delimited import finite_number
 from gigassl.errors import SettingsError
 from gigassl.evaluate.labels import LabelTable, is_empty, some, unique_labels
 from gigassl.evaluate.task import Kind, Task
@@ -118,7 +118,7 @@ def _kind(table: LabelTable, settings: TargetSettings) -> Kind:
     if settings.time or settings.event:
         return "survival"
     said = {t for t in table.column(settings.target or "label") if not is_empty(t)}
-    numbers = [_number(text) for text in said]
+    numbers = [finite_number(text) for text in said]
     if any(value is None for value in numbers):
         return "classification"
     whole = all(value is not None and value.is_integer() for value in numbers)
@@ -163,7 +163,7 @@ def _survival_of_tcga(
         for slide, vital in events.items()
         if (found := texts["death" if vital.lower() == "dead" else "followed"].get(slide))
     }
-    kept = {slide: text for slide, text in times.items() if (_number(text) or 0) > 0}
+    kept = {slide: text for slide, text in times.items() if (finite_number(text) or 0) > 0}
     notes.append(
         "overall survival of TCGA's clinical table: days to death of the dead, to the last "
         "follow-up of the living"
@@ -237,14 +237,14 @@ def _target(
 
 def _in_order(classes: set[str]) -> tuple[str, ...]:
     """Classes as people count: numbers by size, other names by letter."""
-    values = {name: _number(name) for name in classes}
+    values = {name: finite_number(name) for name in classes}
     if all(value is not None for value in values.values()):
         return tuple(sorted(classes, key=lambda name: (values[name], name)))
     return tuple(sorted(classes))
 
 
 def _numbers(slides: Sequence[str], texts: Sequence[str], *, where: str) -> np.ndarray:
-    values = [_number(text) for text in texts]
+    values = [finite_number(text) for text in texts]
     for slide, text, value in zip(slides, texts, values, strict=True):
         if value is None:
             raise SettingsError(
@@ -252,14 +252,6 @@ def _numbers(slides: Sequence[str], texts: Sequence[str], *, where: str) -> np.n
                 "it, or leave the cell empty"
             )
     return np.array(values, dtype=np.float64)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _event(text: str, slide: str, where: str) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 from gigassl.bags.bank_draws import DrawSettings
 from gigassl.evaluate.splits import SplitSettings
 from gigassl.pipeline.bank import BankSettings, encode_bank
-from gigassl.pipeline.embed import EmbedResult, EmbedSettings, embed
+from gigassl.pipeline.embed import EmbedSettings, embed
+from gigassl.pipeline.embed_result import EmbedResult
 from gigassl.pipeline.evaluation import TaskOptions
 from gigassl.pipeline.failures import Failure
 from gigassl.pipeline.fewshot import FewshotOptions, fewshot

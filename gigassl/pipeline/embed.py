@@ -1,12 +1,11 @@
 """The main job: a collection of slides or bags into one Parquet table, one row a slide."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gigassl.bags.bag import save_bag
 from gigassl.bags.prepare import TileSettings
@@ -14,17 +13,16 @@ from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError, SlideError
 from gigassl.evaluate.contamination import combined
 from gigassl.evaluate.vector_set import FIRST_BLOCK
+from gigassl.pipeline.bag_job import BagJob
+from gigassl.pipeline.embed_result import EmbedResult
 from gigassl.pipeline.engines import encoding_job
 from gigassl.pipeline.failures import (
     Failure,
-    failures_path,
     missing_files,
-    with_failures,
 )
-from gigassl.pipeline.forecast import ForetellingProgress, Timing
-from gigassl.pipeline.gate import VectorQuality, quality_of
+from gigassl.pipeline.forecast import ForetellingProgress
+from gigassl.pipeline.gate import quality_of
 from gigassl.pipeline.jobs import (
-    BagJob,
     Job,
     RunOptions,
     known_inputs,
@@ -39,11 +37,10 @@ from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.pipeline.sources import Outcome, Outcomes
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.tiles.engine import TileEncoder
-from gigassl.urls import beside, shown
+from gigassl.urls import beside
 from gigassl.vectors.ensemble import EnsembleSettings
 from gigassl.vectors.merge import differing_settings
 from gigassl.vectors.slide_model import SlideModel
-from gigassl.vectors.table import SlideTable
 
 log = logging.getLogger("gigassl")
 
@@ -64,52 +61,6 @@ class EmbedSettings:
     tiles: TileSettings = field(default_factory=TileSettings)
     slide_encoder: str | SlideModel = "mean"
     views: EnsembleSettings | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbedResult:
-    """What a run of ``embed`` did.
-
-    Attributes:
-        out: the file or URL of the table.
-        failures: slides that could not be embedded: where it failed, and why.
-        table: the whole table as written; None where no slide could be embedded.
-        n_new, n_reused: slides embedded now, and rows kept from before.
-        interrupted: the run was stopped by the user; what was done is kept.
-        quality: of the vectors of a trained slide encoder; None for poolings and for few slides.
-        timing: foretold against taken; without a dry run None for few slides and on a cluster.
-    """
-
-    out: Path | str
-    table: SlideTable | None
-    failures: Sequence[Failure]
-    n_new: int
-    n_reused: int
-    interrupted: bool = False
-    quality: VectorQuality | None = None
-    timing: Timing | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """The result in plain values, for ``--json``."""
-        return {
-            "out": shown(str(self.out)),
-            "rows": 0 if self.table is None else len(self.table),
-            "new": self.n_new,
-            "reused": self.n_reused,
-            "interrupted": self.interrupted,
-            "quality": None if self.quality is None else self.quality.summary(),
-            "timing": None if self.timing is None else self.timing.summary(),
-            "failures": [asdict(failure) for failure in self.failures],
-        }
-
-    def sentence(self) -> str:
-        """The result in one or two lines."""
-        rows = 0 if self.table is None else len(self.table)
-        out = shown(str(self.out))
-        done = f"{out}: {rows} slides ({self.n_new} new, {self.n_reused} from before)"
-        if self.quality is not None:
-            done = f"{done}; {self.quality.sentence()}"
-        return with_failures(done, self.failures, beside(self.out, failures_path))
 
 
 def embed(

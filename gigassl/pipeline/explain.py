@@ -23,6 +23,7 @@ from gigassl.evaluate.explain.record import (
     scale_of,
 )
 from gigassl.evaluate.labels import some
+from gigassl.pipeline.bag_job import BagJob
 from gigassl.pipeline.explain_models import Explainable, chosen_model, load_models
 from gigassl.pipeline.explain_options import (
     PREDICTED,
@@ -36,7 +37,7 @@ from gigassl.pipeline.explain_products import PRODUCTS, Scored, on_mask, save_pr
 from gigassl.pipeline.explain_result import ExplainResult
 from gigassl.pipeline.explain_words import answer_of, named, save_slide_table, title_of
 from gigassl.pipeline.failures import Failure, missing_files, save_failures
-from gigassl.pipeline.jobs import BagJob, RunOptions
+from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.output import claimed, make_folder
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.slides.cohort import Cohort, CohortSlide, read_cohort

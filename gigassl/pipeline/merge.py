@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gigassl.errors import SettingsError
-from gigassl.pipeline.embed import EmbedResult
+from gigassl.pipeline.embed_result import EmbedResult
 from gigassl.pipeline.failures import failures_path, read_failures
 from gigassl.pipeline.gate import quality_of
 from gigassl.pipeline.outputs import claimed_output, keep_failures

@@ -8,11 +8,12 @@ import numpy as np
 
 from gigassl.bags.prepare import inputs_digest
 from gigassl.digests import digest_of_settings
+from gigassl.pipeline.bag_job import BagJob
 from gigassl.pipeline.bank_estimate import free_bytes
 from gigassl.pipeline.embed import DEFAULT_ENCODER, EmbedSettings, shard_path
 from gigassl.pipeline.failures import missing_files
 from gigassl.pipeline.forecast import Forecast, mean_rate
-from gigassl.pipeline.jobs import BagJob, RunOptions, SlideJob, default_workers, known_inputs
+from gigassl.pipeline.jobs import RunOptions, SlideJob, default_workers, known_inputs
 from gigassl.pipeline.parts import Parts
 from gigassl.pipeline.places import LocalPlace
 from gigassl.pipeline.preflight_result import DiskNeed, EmbedEstimate

@@ -13,9 +13,10 @@ import numpy as np
 from gigassl.bags.bag import save_bag
 from gigassl.bags.prepare import PreparedSlide
 from gigassl.errors import SlideError
+from gigassl.pipeline.bag_job import BagJob
 from gigassl.pipeline.failures import Failure
 from gigassl.pipeline.forecast import N_TIMED
-from gigassl.pipeline.jobs import BagJob, SlideJob, default_workers
+from gigassl.pipeline.jobs import SlideJob, default_workers
 from gigassl.pipeline.rows import slide_row
 from gigassl.pipeline.slide_encoding import SlideEncoding
 from gigassl.pipeline.sources import Outcome, Outcomes, outcome_of_slide

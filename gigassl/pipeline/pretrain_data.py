@@ -15,8 +15,9 @@ from gigassl.bags.reduction import Reduction
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError
 from gigassl.evaluate.contamination import PRETRAINED_ON
+from gigassl.pipeline.bag_job import BagJob
 from gigassl.pipeline.failures import Failure, missing_files
-from gigassl.pipeline.jobs import BagJob, RunOptions
+from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.progress import Progress, Silent
 from gigassl.slides.cohort import Cohort, CohortSlide, is_bag, read_cohort
 from gigassl.vectors.fitting import TileFacts

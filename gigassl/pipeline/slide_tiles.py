@@ -12,7 +12,8 @@ from gigassl.bags.bank_info import CARD
 from gigassl.bags.layouts import CoordsUnit
 from gigassl.digests import digest_of_settings
 from gigassl.errors import SettingsError
-from gigassl.pipeline.jobs import BagJob, RunOptions
+from gigassl.pipeline.bag_job import BagJob
+from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.progress import Progress
 from gigassl.slides.cohort import CohortSlide, is_bag, read_cohort
 from gigassl.vectors.row import SlideRow

@@ -9,7 +9,8 @@ from gigassl.bags.layouts import CoordsUnit
 from gigassl.bags.prepare import TileSettings
 from gigassl.digests import digest_of_settings, plain
 from gigassl.errors import SettingsError
-from gigassl.pipeline.jobs import BAGS, BagJob, Job, RunOptions, SlideJob
+from gigassl.pipeline.bag_job import BagJob
+from gigassl.pipeline.jobs import BAGS, Job, RunOptions, SlideJob
 from gigassl.pipeline.slide_encoding import SlideEncoding, slide_encoding
 from gigassl.slides.cohort import CohortSlide, is_bag
 from gigassl.slides.grid import GridSettings

@@ -1,6 +1,5 @@
 """Columns that a condition asks of, and the rows that satisfy it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool
 
+from gigassl.delimited import finite_number
 from gigassl.errors import SettingsError, unknown_name
 from gigassl.vectors.table import SlideTable
 from gigassl.vectors.where import Comparison, Not, OneOf, Where, columns_of
@@ -63,7 +63,7 @@ def columns_of_table(table: SlideTable) -> dict[str, Column]:
 def column_of_texts(texts: Sequence[str | None]) -> Column:
     """A column of a table of labels, "" or None where empty; numbers too where all cells are."""
     cells = [text or None for text in texts]
-    numbers = [None if text is None else _number(text) for text in cells]
+    numbers = [None if text is None else finite_number(text) for text in cells]
     known = sum(text is not None for text in cells)
     all_numbers = known > 0 and sum(number is not None for number in numbers) == known
     return Column(
@@ -75,14 +75,6 @@ def column_of_texts(texts: Sequence[str | None]) -> Column:
 def _without_nan(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     numbers = pc.cast(cells, pa.float64(), safe=False)
     return pc.if_else(pc.is_nan(numbers), None, numbers)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def rows_where(where: Where, columns: Columns) -> Bool[np.ndarray, " row"]:
@@ -128,6 +120,6 @@ def _compared(column: Column, asked: Comparison) -> pa.ChunkedArray | pa.Array:
 
 def _no_numbers(column: Column, name: str, value: float) -> SettingsError:
     texts = [text for text in pc.unique(column.texts).to_pylist() if text is not None]
-    words = [text for text in texts if _number(text) is None]
+    words = [text for text in texts if finite_number(text) is None]
     such = f", such as '{words[0]}'" if words else ""
     return SettingsError(f"column '{name}' holds texts{such}; put {value:g} in quotes")

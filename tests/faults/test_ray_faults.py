@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from gigassl.bags.prepare import TileSettings
-from gigassl.pipeline.embed import EmbedResult, EmbedSettings, embed
+from gigassl.pipeline.embed import EmbedSettings, embed
+from gigassl.pipeline.embed_result import EmbedResult
 from gigassl.pipeline.failures import failures_path
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.ray_settings import RayEngine

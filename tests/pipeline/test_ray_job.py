@@ -15,7 +15,8 @@ import pytest
 from gigassl.bags.bag import open_bag
 from gigassl.bags.prepare import TileSettings
 from gigassl.errors import SettingsError
-from gigassl.pipeline.embed import EmbedResult, EmbedSettings, embed
+from gigassl.pipeline.embed import EmbedSettings, embed
+from gigassl.pipeline.embed_result import EmbedResult
 from gigassl.pipeline.encode import encode
 from gigassl.pipeline.failures import failures_path
 from gigassl.pipeline.jobs import RunOptions

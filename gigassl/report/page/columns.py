@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
+from gigassl.delimited import finite_number
+
 _FEW = 6
 """Numbers of no more different values than this are names: classes, grades, centres."""
 
@@ -55,7 +57,7 @@ class Column:
 
 def column_of_texts(name: str, texts: Sequence[str], *, group: str) -> Column:
     """A column of texts, as numbers where all of them are, and of more than a few values."""
-    values = [_number(text) for text in texts]
+    values = [finite_number(text) for text in texts]
     numeric = all(value is not None for value, text in zip(values, texts, strict=True) if text)
     if not numeric or len(set(values) - {None}) <= _FEW:
         return Column(name=name, group=group, texts=tuple(texts))
@@ -86,16 +88,8 @@ def by_name(columns: Sequence[Column]) -> Mapping[str, Column]:
 
 
 def _place(name: str) -> tuple[bool, float, str]:
-    value = _number(name)
+    value = finite_number(name)
     return value is None, 0.0 if value is None else value, name
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _rounded(value: float) -> float | None:
