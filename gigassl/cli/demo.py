@@ -54,6 +54,10 @@ def demo_command(
     if done.worth is not None:
         tables = out / "worth" / "comparison.md"
         typer.echo(f"           {tables} and learning_curve.png   (probes, controls and MIL)")
+    if done.report is None:
+        typer.echo("           no report: pip install 'gigassl[report]' and run this again")
+    else:
+        typer.echo(f"open:      {done.report}   (all of it on one page, in your browser)")
     if alarm := done.training.alarm():
         typer.echo(alarm, err=True)
     if done.failures or alarm:

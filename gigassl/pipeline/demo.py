@@ -11,12 +11,14 @@ from gigassl.pipeline.embed import EmbedSettings, embed
 from gigassl.pipeline.embed_result import EmbedResult
 from gigassl.pipeline.evaluation import TaskOptions
 from gigassl.pipeline.failures import Failure
-from gigassl.pipeline.fewshot import FewshotOptions, fewshot
+from gigassl.pipeline.fewshot import PREDICTIONS, FewshotOptions, fewshot
 from gigassl.pipeline.fewshot_result import FewshotResult
 from gigassl.pipeline.jobs import RunOptions
 from gigassl.pipeline.pretrain import PretrainOptions, pretrain
 from gigassl.pipeline.pretrain_result import PretrainResult
 from gigassl.pipeline.progress import Progress
+from gigassl.pipeline.report import ReportOptions, report_page
+from gigassl.report.page.figure import lacking
 from gigassl.slides.cohort import Cohort, read_cohort
 from gigassl.slides.synthetic import make_cohort
 from gigassl.training.monitors import Monitor
@@ -59,6 +61,7 @@ class DemoResult:
         slides: one a slide that has both vectors.
         hits: neighbours of the same composition, by either vector.
         worth: probes of both, controls and a MIL model; None of fewer than ``FEWEST`` slides.
+        report: the page that shows it all; None without the extra ``report``.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class DemoResult:
     slides: Sequence[DemoSlide]
     hits: Mapping[str, int]
     worth: FewshotResult | None
+    report: Path | None
 
     @property
     def scores(self) -> Mapping[str, float]:
@@ -128,6 +132,7 @@ def demo(
             "learned": _hits(slides, {s.slide_id: s.by_learned for s in slides}),
         },
         worth=worth,
+        report=_report(folder, labels, vectors=Path(learned.out), judged=worth is not None),
     )
 
 
@@ -142,6 +147,17 @@ def _worth(
             probes=("giga-ssl",), bags=folder / "bags", mil=("abmil",), slide_encoder=training.out
         ),
     )  # fmt: skip
+
+
+def _report(folder: Path, labels: Path, *, vectors: Path, judged: bool) -> Path | None:
+    if lacking("plotly", "jinja2"):
+        return None
+    options = ReportOptions(
+        labels=(labels,), slides=labels, target="composition", title="gigassl demo",
+        predictions=(str(folder / "worth" / PREDICTIONS),) if judged else (),
+        umap=False,  # of a dozen slides the two main components show as much
+    )  # fmt: skip
+    return report_page(vectors, folder / "report.html", options=options).out
 
 
 def _compared(cohort: Cohort, mean: EmbedResult, learned: EmbedResult) -> list[DemoSlide]:

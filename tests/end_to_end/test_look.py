@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gigassl.slides.cohort import read_cohort
 from tests.end_to_end.conftest import Run
 
 
@@ -78,6 +79,10 @@ def test_demo_paints_embeds_trains_and_says_where_to_look(run: Run, tmp_path: Pa
         assert (table["slides"], table["dim"]) == (4, dim)
     assert "overviews" in done.out
     assert "curves.png" in done.out
+    assert f"open:      {folder / 'report.html'}" in done.out
+    page = (folder / "report.html").read_text()
+    for painted in read_cohort(folder / "slides" / "cohort.csv").slides:
+        assert painted.slide_id in page
     assert "nearest slide has the same composition: mean of tiles" in done.out
 
 

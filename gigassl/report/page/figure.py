@@ -95,9 +95,12 @@ def needs(*packages: str) -> None:
     Raises:
         SettingsError: it is not installed.
     """
-    for package in packages:
-        if find_spec(package) is None:
-            raise SettingsError(
-                f"gigassl report needs {package}, which is not installed; "
-                "pip install 'gigassl[report]'"
-            )
+    for package in lacking(*packages):
+        raise SettingsError(
+            f"gigassl report needs {package}, which is not installed; pip install 'gigassl[report]'"
+        )
+
+
+def lacking(*packages: str) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [package for package in packages if find_spec(package) is None]
