@@ -1,6 +1,6 @@
 """Runs the examples of the documentation and keeps what they print, one text file each.
 
-    python -m docs.tools.capture --world /tmp/world [NAME …]
+    python -m docs.tools.capture --world DIR [NAME …]
 
 The commands stand in ``examples.toml`` and run in that order in one folder, on synthetic slides.
 What a later example needs must be there: without names all run, which takes about half an hour.
