@@ -148,7 +148,7 @@ def test_fifty_labels(run: Run, bags: Path, tmp_path: Path) -> None:
         "run", "fewshot_50", "-o", tmp_path / "out",
         *given(f"vectors={tmp_path / 'vectors.parquet'}", f"bags={bags}",
                f"labels={tmp_path / 'labels.csv'}", "fewshot.task.split.folds=2",
-               'fewshot.task.split.train_sizes=["k=2", "full"]', "fewshot.task.split.draws=2",
+               'fewshot.task.split.train_sizes=["k=2"]', "fewshot.task.split.draws=1",
                "fewshot.options.device=cpu"),
     )  # fmt: skip
     assert done.code == 0, done.err
@@ -197,13 +197,13 @@ def test_neural_image_compression(run: Run, painted: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_multitask_neural_image_compression(run: Run, painted: Path, tmp_path: Path) -> None:
     tasks = [
-        class_folders(tmp_path / name, {"x": 24, "y": 24}, side=32, seed=seed)
+        class_folders(tmp_path / name, {"x": 24, "y": 24}, side=64, seed=seed)
         for seed, name in enumerate(("lymph", "colon"))
     ]
     out = tmp_path / "out"
     done = run(
         "run", "multitask_nic", "-o", out, *nic(painted, steps=("nic", "mil")),
-        *given(f"tasks={tasks[0]},{tasks[1]}", "steps=2", "patch_px=32", "mpp=1.0",
+        *given(f"tasks={tasks[0]},{tasks[1]}", "steps=2", "mpp=1.0",
                "pretrain-tiles.source.group_pattern=g\\d",
                "pretrain-tiles.settings.training.batch_size=8",
                "pretrain-tiles.options.device=cpu"),
