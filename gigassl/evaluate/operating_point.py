@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from gigassl.errors import SettingsError
-from gigassl.evaluate.bootstrap import BootstrapSettings, interval, patient_counts
+from gigassl.evaluate.bootstrap import BootstrapSettings, patient_counts, score_interval
 
 _PATIENTS_AT_ONCE = 1_000_000
 YOUDEN = "youden"
@@ -77,7 +77,11 @@ def rates(
     positive: Bool[np.ndarray, " row"], decided: Bool[np.ndarray, " row"],
     patients: Sequence[str], *, settings: BootstrapSettings | None = None,
 ) -> tuple[Rate, ...]:  # fmt: skip
-    """Sensitivity, specificity, and the predictive values at this cohort's share of the class."""
+    """Sensitivity, specificity, and the predictive values at this cohort's share of the class.
+
+    Intervals are Wilson's with the variance of a bootstrap of patients, so that 4 of 4 is no
+    certainty.
+    """
     settings = settings or BootstrapSettings()
     names, owner = np.unique(np.array(patients, dtype=object), return_inverse=True)
     right = positive == decided
@@ -94,8 +98,12 @@ def rates(
             total = counts @ of
             draws.append(np.divide(counts @ hits, total, where=total > 0,
                                    out=np.full(len(total), np.nan)))  # fmt: skip
-        low, high = interval(np.concatenate(draws), n_patients=len(names), alpha=settings.alpha)
         value = float(hits.sum() / of.sum()) if of.sum() else float("nan")
+        concerned = int((of > 0).sum())  # patients that have such slides at all
+        low, high = score_interval(
+            np.concatenate(draws), estimate=value, bounds=(0.0, 1.0), n_patients=concerned,
+            perfect=concerned, alpha=settings.alpha,
+        )  # fmt: skip
         made.append(
             Rate(name=name, value=value, low=low, high=high, hits=int(hits.sum()), of=int(of.sum()))
         )

@@ -70,14 +70,21 @@ class PredictResult:
             head = f"At the frozen threshold, {self.threshold_said}:"
             parts.append("\n".join([head, *map(_rate_line, self.rates)]))
         if self.calibration:
-            lines = [
-                f"  {each.method}: slope {each.fit.slope:.2f}, intercept {each.fit.intercept:+.2f}"
-                for each in self.calibration
-            ]
+            lines = [_calibration_line(each.method, each.fit) for each in self.calibration]
             head = "Calibration (slope 1 and intercept 0 are right; slope below 1: too sure):"
             parts.append("\n".join([head, *lines]))
         parts.append(f"predictions of {n_slides} slides in {self.out}")
         return "\n\n".join(part for part in parts if part)
+
+
+def _calibration_line(method: str, fit: CalibrationFit) -> str:
+    """What is said of one method.
+
+    >>> _calibration_line("probe", CalibrationFit(slope=math.nan, intercept=0.5)).strip()
+    'probe: slope none (no class overlaps another), intercept +0.50'
+    """
+    slope = f"{fit.slope:.2f}" if math.isfinite(fit.slope) else "none (no class overlaps another)"
+    return f"  {method}: slope {slope}, intercept {fit.intercept:+.2f}"
 
 
 def _rate_line(rate: Rate) -> str:

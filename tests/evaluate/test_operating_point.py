@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from gigassl.errors import SettingsError
 from gigassl.evaluate.operating_point import check_rule, rates, threshold_of
@@ -60,3 +61,12 @@ def test_rates_count_slides_and_draw_patients() -> None:
         assert rate.low < rate.value < rate.high
     never = rates(positive, np.zeros(60, bool), patients)[2]
     assert np.isnan(never.value)
+
+
+def test_few_that_are_all_right_are_no_certainty() -> None:
+    positive = np.array([True] * 4 + [False] * 4)
+    found = rates(positive, positive, [f"p{k}" for k in range(8)])
+    for rate in found:
+        assert (rate.value, rate.high) == (1.0, 1.0)
+        # Wilson: n / (n + t²), t of 3 degrees of freedom
+        assert rate.low == pytest.approx(4 / (4 + student.isf(0.025, 3) ** 2))
